@@ -1,0 +1,12 @@
+"""Constitutional AI as batch jobs: a constitution goes in, an aligned model with its evidence comes out.
+
+The map, in the order a run goes:
+
+    prepare/   doctor, fetch, importer       CPU image
+    generate/  prompts, critiques, revisions, preference pairs    CPU image, the only import of openai
+    train/     sft, dpo, respond             CUDA image, the only import of torch, transformers, trl, peft
+    common/    errors, recipe, constitution, records, files, stages    both images
+
+The import rule: `__main__` imports a job when its command runs, a job imports `common`, and jobs never import
+each other: they meet in files below `runs/<run>/`. `tests/test_boundaries.py` breaks on any other import.
+"""

@@ -1,0 +1,167 @@
+"""`cai`, or `python -m jobs`: one command per stage; a command imports its job only when it runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from jobs.common.console import say
+from jobs.common.errors import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, JobError, StoppedError
+
+STAGES = {
+    "doctor": ("jobs.prepare.doctor", "Check driver, disk, keys and permissions before anything is paid."),
+    "fetch": ("jobs.prepare.fetch", "Bring weights and mix-in datasets into RUNS/models."),
+    "generate": ("jobs.generate.job", "Write red-team prompts, critiques, revisions and preference pairs."),
+    "sft": ("jobs.train.sft", "Train the SFT adapter on the revisions."),
+    "dpo": ("jobs.train.dpo", "Continue the SFT adapter on the preference pairs."),
+    "respond": ("jobs.train.respond", "Answer the held-out prompts with base, SFT and DPO."),
+}
+"""Command → (module with `run(context)`, help line), in the order of a run."""
+
+
+class _InOrder(click.Group):
+    """Lists commands in the order of a run instead of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names as they were added, stages first."""
+        return [*STAGES, *(name for name in self.commands if name not in STAGES)]
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cai() -> None:
+    """Constitutional AI as batch jobs. Stages run in this order; each says when it already finished."""
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options every stage takes; each can also come from the environment."""
+    options = [
+        click.option(
+            "--recipe", envvar="CAI_RECIPE", default="demo", show_default=True, help="Name in recipes/, or a path."
+        ),
+        click.option("--run", envvar="CAI_RUN", default=None, help="Name of the run.  [default: the recipe's name]"),
+        click.option("--runs", envvar="CAI_RUNS", default="runs", show_default=True, help="Folder of all state."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a recipe key; also CAI_SET."),
+        click.option("--redo", is_flag=True, help="Move this stage's earlier output aside and start anew."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _add_stage(name: str, module: str, help_line: str) -> None:
+    @cai.command(name, help=help_line, short_help=help_line)
+    @run_options
+    def stage(**options: Any) -> None:
+        context = make_context(**options)
+        import_module(module).run(context)
+
+
+@cai.command("initial")
+@run_options
+def initial(**options: Any) -> None:
+    """Write the student's own answers for `initial.endpoint: file` (large students, CUDA image)."""
+    import_module("jobs.train.initial").run_initial(make_context(**options))
+
+
+def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...], redo: bool) -> Any:
+    """Read the recipe and put what the command line says into one object."""
+    from jobs.common.recipe import load_recipe
+    from jobs.common.stage import RunContext
+
+    changes = [*os.environ.get("CAI_SET", "").split(), *sets]
+    name = run or Path(recipe).stem
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise ConfigError(f"--run {name!r}: use letters, digits, '-', '_' and '.'.")
+    if name in {"models", "journal"}:
+        raise ConfigError(f"--run {name!r}: that name is taken by the folder {runs}/{name}. Choose another.")
+    return RunContext(recipe=load_recipe(recipe, changes), run=name, runs=Path(runs), redo=redo)
+
+
+@cai.group()
+def constitution() -> None:
+    """Check a constitution, or have its missing requests drafted."""
+
+
+@constitution.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check FILE: ids, texts, sources and requests. Errors name file, line, field and value."""
+    from jobs.prepare.constitution_check import check_constitution
+
+    check_constitution(file)
+
+
+@constitution.command("draft")
+@click.argument("file", type=click.Path(path_type=Path))
+@run_options
+def draft(file: Path, **options: Any) -> None:
+    """Fill in FILE's missing critique and revision requests through the recipe's teacher."""
+    import_module("jobs.generate.draft").draft(file, make_context(**options))
+
+
+@cai.command("import")
+@click.option("--red-team", type=click.Path(path_type=Path), required=True, help="JSON of red-team prompts.")
+@click.option("--sft", type=click.Path(path_type=Path), required=True, help="JSON of critiques and revisions.")
+@click.option("--preferences", type=click.Path(path_type=Path), required=True, help="JSON of preference pairs.")
+@run_options
+def import_(red_team: Path, sft: Path, preferences: Path, **options: Any) -> None:
+    """Import data in the original authors' three JSON shapes as a finished generate stage."""
+    from jobs.prepare.importer import Sources, import_data
+
+    import_data(make_context(**options), Sources(red_team=red_team, sft=sft, preferences=preferences))
+
+
+for _name, (_module, _help) in STAGES.items():
+    _add_stage(_name, _module, _help)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise StoppedError("Stopped by SIGTERM before anything was left to save. Run the same command to go on.")
+
+
+def _as_job_error(error: OSError) -> JobError | None:
+    """Disk trouble is the user's to fix; any other OSError is a bug."""
+    where = error.filename or "the run folder"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoppedError(f"Disk full while writing {where}. Free some space, then run the same command to go on.")
+    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}:
+        return ConfigError(f"Cannot write {where}: {error.strerror}. Choose a writable folder with --runs or CAI_RUNS.")
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code (see jobs/common/errors.py)."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        cai.main(arguments, prog_name="cai", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except (KeyboardInterrupt, click.Abort):
+        say("Stopped by Ctrl-C. Run the same command to go on.")
+        return EXIT_INTERRUPTED
+    except JobError as error:
+        say(f"Error: {error}")
+        return error.exit_code
+    except OSError as error:
+        job_error = _as_job_error(error)
+        if job_error is None:
+            raise
+        say(f"Error: {job_error}")
+        return job_error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

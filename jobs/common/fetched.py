@@ -1,0 +1,88 @@
+"""What `fetch` brought: `runs/<run>/fetch/models.json`, read by every stage that needs weights.
+
+    fetched = load_fetched(context)
+    path = fetched.student.where(context.runs)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobs.common.errors import DataError
+from jobs.common.jsonl import read_json
+from jobs.common.stage import RunContext
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FetchedStudent(_Part):
+    """The weights that are trained."""
+
+    kind: Literal["gguf", "folder"]
+    """`gguf`: one file that sft dequantises once; `folder`: config.json, tokenizer and safetensors."""
+    path: str
+    """Relative to the runs folder, or absolute for the user's own folder."""
+    name: str
+    """What responses and cards call it, such as `smollm2-135m-instruct`."""
+    revision: str | None = None
+    """Commit of a hub id."""
+    sha256: dict[str, str] = {}
+    """Digest of every file, by name."""
+
+    def where(self, runs: Path) -> Path:
+        """The file or folder itself."""
+        return resolve(runs, self.path)
+
+
+class FetchedFile(_Part):
+    """One mix-in split."""
+
+    path: str
+    """A .jsonl or .parquet file, relative to the runs folder or absolute."""
+    sha256: str
+    """Digest of its bytes."""
+
+
+class Fetched(_Part):
+    """The whole of models.json."""
+
+    student: FetchedStudent
+    teacher_gguf: str | None = None
+    """GGUF of the embedded teacher, where the recipe has one."""
+    initial_gguf: str | None = None
+    """GGUF that writes the initial responses, where the recipe has one."""
+    mix_in: dict[str, FetchedFile] = {}
+    """By `mix_in_key`."""
+
+
+def resolve(runs: Path, path: str) -> Path:
+    """A path of models.json: absolute as it is, anything else below the runs folder."""
+    return Path(path) if Path(path).is_absolute() else runs / path
+
+
+def mix_in_key(dataset: str, revision: str, split: str) -> str:
+    """Name of a mix-in split in models.json."""
+    return f"{dataset}@{revision}/{split}"
+
+
+def load_fetched(context: RunContext) -> Fetched:
+    """Read models.json of this run.
+
+    Raises:
+        DataError: it is missing or damaged; names the command that writes it.
+    """
+    path = context.folder / "fetch" / "models.json"
+    again = f"Run: cai fetch --run {context.run} --redo"
+    try:
+        return Fetched.model_validate(read_json(path))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist. {again}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path} is damaged ({field}: {first['msg']}). {again}") from error

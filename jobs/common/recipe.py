@@ -1,0 +1,158 @@
+"""Recipes: one YAML per run, read strictly, changed with `--set section.key=value`.
+
+from jobs.common.recipe import load_recipe
+recipe = load_recipe("demo", ["dpo.beta=0.05"])
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from jobs.common.errors import ConfigError
+from jobs.common.settings import Recipe
+from jobs.common.yamlfile import KeyPath, YamlFile, load_yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""Where constitutions/, recipes/ and requirements/ lie: the checkout, or /app in the images."""
+
+OLD_NAMES = {
+    "adam_beta1": "nothing (AdamW's own default)",
+    "attn_implementation": "nothing (chosen by device)",
+    "bf16": "nothing (bf16 on CUDA, fp32 on CPU)",
+    "chat_template_path": "student.chat_template",
+    "dataset_mixer": "sft.mix_in and dpo.mix_in",
+    "dataset_num_proc": "nothing",
+    "dataset_splits": "sft.mix_in.split",
+    "datasets": "sft.mix_in and dpo.mix_in",
+    "do_eval": "nothing (held-out rows are always evaluated)",
+    "dtype": "nothing (bf16 on CUDA, fp32 on CPU)",
+    "hub_model_id": "nothing (trainers have no network)",
+    "load_in_4bit": "quantization: nf4",
+    "lora_alpha": "sft.lora.alpha",
+    "lora_dropout": "sft.lora.dropout",
+    "lora_r": "sft.lora.rank",
+    "lora_target_modules": "sft.lora.target_modules",
+    "max_prompt_length": "dpo.max_length (prompt and answer together)",
+    "max_seq_length": "max_length",
+    "model_name_or_path": "student.model",
+    "model_revision": "student.revision",
+    "num_train_epochs": "epochs",
+    "optim": "nothing (adamw_torch_fused)",
+    "output_dir": "--run and --runs",
+    "overwrite_output_dir": "--redo STAGE",
+    "per_device_eval_batch_size": "batch_size",
+    "per_device_train_batch_size": "batch_size",
+    "preprocessing_num_workers": "nothing",
+    "push_to_hub": "nothing (trainers have no network)",
+    "save_steps": "save_minutes",
+    "tokenizer_name_or_path": "student.model",
+    "torch_dtype": "nothing (bf16 on CUDA, fp32 on CPU)",
+    "use_peft": "nothing (LoRA is always used)",
+    "warmup_ratio": "warmup_fraction",
+    "warmup_steps": "warmup_fraction",
+}
+"""Keys of the TRL and alignment-handbook era, and what says the same thing here."""
+
+
+def recipe_path(name: str) -> Path:
+    """A name means `recipes/<name>.yaml`; anything with a slash or an ending is a path."""
+    return Path(name) if "/" in name or name.endswith((".yaml", ".yml")) else PROJECT / "recipes" / f"{name}.yaml"
+
+
+def load_recipe(name: str, sets: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` changes.
+
+    Raises:
+        ConfigError: missing file, unknown key (names the nearest one), wrong type or range; names file and line.
+    """
+    path = recipe_path(name)
+    if not path.is_file() and path.parent == PROJECT / "recipes":
+        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise ConfigError(
+            f"No recipe {name!r} in recipes/. There are: {', '.join(known)}; or give a path to a YAML file."
+        )
+    file = load_yaml(path)
+    for change in sets:
+        _apply(file.value, change)
+    try:
+        return Recipe.model_validate(file.value)
+    except ValidationError as error:
+        raise ConfigError(_explain(file, error)) from error
+
+
+def _apply(value: dict[str, Any], change: str) -> None:
+    dotted, equals, text = change.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"--set {change!r}: expected key=value, such as dpo.beta=0.05.")
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        child = value.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {change!r}: {parent} is a value, not a section.")
+        value = child
+    try:
+        value[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change!r}: {text!r} is not a YAML value.") from error
+
+
+def _explain(file: YamlFile, error: ValidationError) -> str:
+    first = error.errors()[0]
+    at: KeyPath = tuple(first["loc"])
+    source = file.where(at) if at in file.lines else "--set"
+    dotted = ".".join(str(part) for part in at)
+    if first["type"] == "extra_forbidden":
+        return f"{source}: unknown key {dotted!r}. {_advice(at)}"
+    if first["type"] == "missing":
+        return f"{file.where(at)}: {dotted} is missing. All keys: recipes/README.md."
+    return f"{source}: {dotted}: {first['msg']}, found {first['input']!r}. All keys: recipes/README.md."
+
+
+def _advice(at: KeyPath) -> str:
+    name = str(at[-1])
+    if name in OLD_NAMES:
+        return f"That name is TRL's or the alignment-handbook's; here it is {OLD_NAMES[name]}."
+    section = _section(at[:-1])
+    siblings = list(section.model_fields) if section else []
+    everywhere = {path.rsplit(".", 1)[-1]: path for path in key_paths(Recipe)}
+    near = difflib.get_close_matches(name, siblings, n=1) or difflib.get_close_matches(name, list(everywhere), n=1)
+    if not near:
+        return "All keys: recipes/README.md."
+    prefix = ".".join(str(part) for part in at[:-1])
+    full = ".".join(filter(None, [prefix, near[0]])) if near[0] in siblings else everywhere[near[0]]
+    return f"Did you mean {full!r}?"
+
+
+def _section(at: KeyPath) -> type[BaseModel] | None:
+    model: type[BaseModel] = Recipe
+    for part in at:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        nested = nested_model(field.annotation) if field else None
+        if nested is None:
+            return None
+        model = nested
+    return model
+
+
+def nested_model(annotation: Any) -> type[BaseModel] | None:
+    """The settings class inside a field's annotation, through `| None` and `list[...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := nested_model(part))), None)
+
+
+def key_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key of the recipe in dotted form, sections before their keys."""
+    paths: list[str] = []
+    for name, field in model.model_fields.items():
+        nested = nested_model(field.annotation)
+        paths += [f"{prefix}{name}"] + (key_paths(nested, f"{prefix}{name}.") if nested else [])
+    return paths

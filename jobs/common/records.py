@@ -1,0 +1,151 @@
+"""Every record that crosses a file, in the order a run writes them.
+
+RedTeamPrompt → Revision → kept or Dropped → SftExample | PreferencePair | HeldOutPrompt → Response.
+Each carries its own id, its principle's id, the model that wrote it and the version of our prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Split = Literal["held_out", "sft", "dpo"]
+System = Literal["base", "sft", "dpo"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    """Stable id: the principle's id and the first 10 hex digits of the prompt's SHA-256."""
+    principle_id: str
+    """Id of the principle in the constitution, such as `ubuntu`."""
+
+
+class RedTeamPrompt(_Record):
+    """A user message that strains one principle, with the split it was frozen into."""
+
+    prompt: str
+    """The user message."""
+    split: Split
+    """`held_out` (no training stage may see it), `sft` or `dpo`."""
+    model: str
+    """Model that wrote the prompt."""
+    prompt_version: str
+    """Version of the wording that asked for it."""
+    sample_index: int
+    """Which repeat of the same request produced it, from 0."""
+
+
+class Revision(_Record):
+    """One whole chain: initial response, critique and revision of it."""
+
+    prompt: str
+    """The red-team prompt."""
+    split: Split
+    """Split of the red-team prompt."""
+    initial_response: str
+    """First answer, written by `initial_model`."""
+    critique_request: str
+    """What the teacher was asked for the critique."""
+    critique: str
+    """The teacher's critique of the initial response."""
+    revision_request: str
+    """What the teacher was asked for the revision."""
+    revision: str
+    """The rewritten answer."""
+    initial_model: str
+    """Model that wrote the initial response."""
+    model: str
+    """Teacher that wrote critique and revision."""
+    prompt_version: str
+    """Version of the wording around the requests."""
+
+
+class Dropped(_Record):
+    """A record a filter removed, whole, with the reason."""
+
+    drop_reason: str
+    """One word from the stage's list, such as `unchanged` or `meta_talk`."""
+    detail: str
+    """What the filter saw."""
+    record: dict[str, Any]
+    """The removed record as it was."""
+
+
+class Failure(_Record):
+    """A request that never gave a usable reply."""
+
+    step: str
+    """`prompts`, `initial`, `critique` or `revision`."""
+    reason: str
+    """One word, such as `content_policy` or `empty`."""
+    detail: str
+    """What the endpoint said."""
+
+
+class SftExample(_Record):
+    """One supervised example: the prompt is context, only the completion is trained."""
+
+    prompt: str
+    """User message."""
+    completion: str
+    """Assistant message to learn: the revision."""
+    model: str
+    """Model that wrote the completion."""
+    prompt_version: str
+    """Version of the wording that led to it."""
+
+
+class PreferencePair(_Record):
+    """One preference pair: the revision is preferred to the initial response."""
+
+    prompt: str
+    """User message."""
+    chosen: str
+    """Preferred answer: the revision."""
+    rejected: str
+    """The other side: the initial response."""
+    model: str
+    """Model that wrote the chosen side."""
+    rejected_model: str
+    """Model that wrote the rejected side."""
+    prompt_version: str
+    """Version of the wording that led to it."""
+
+
+class HeldOutPrompt(_Record):
+    """A prompt no training stage may see; `respond` and evaluation use it."""
+
+    prompt: str
+    """User message."""
+    model: str
+    """Model that wrote the prompt."""
+    prompt_version: str
+    """Version of the wording that asked for it."""
+
+
+class Response(_Record):
+    """One system's answer to one held-out prompt."""
+
+    prompt: str
+    """User message."""
+    system: System
+    """Which model answered: `base`, `sft` or `dpo`."""
+    response: str
+    """The answer, special tokens removed."""
+    response_tokens: int
+    """Length of the answer in the student's tokens, its end-of-turn token included."""
+    truncated: bool
+    """True where the answer hit `respond.max_new_tokens`."""
+    model: str
+    """The student's name with the system, such as `smollm2-135m-instruct+dpo`."""
+    prompt_version: str
+    """Version of the red-team wording behind the prompt."""
+
+
+def record_id(principle_id: str, prompt: str) -> str:
+    """Id of everything that descends from one prompt; the same prompt always has the same id."""
+    return f"{principle_id}-{hashlib.sha256(prompt.encode()).hexdigest()[:10]}"

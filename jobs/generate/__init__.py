@@ -1,0 +1,1 @@
+"""Data: red-team prompts, initial responses, critiques, revisions, preference pairs. CPU image."""

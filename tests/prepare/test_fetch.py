@@ -1,0 +1,207 @@
+"""fetch against a real hub server on the loopback: the three routes huggingface_hub asks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from jobs.common.errors import ConfigError
+from jobs.common.fetched import load_fetched, resolve
+from jobs.common.recipe import PROJECT, load_recipe
+from jobs.common.stage import RunContext
+from jobs.prepare import fetch
+from jobs.prepare.embedded_weights import find_embedded_gguf
+
+COMMIT = "a" * 40
+
+
+@dataclass
+class FakeHub:
+    """One model repository; remembers what was asked and with which token."""
+
+    files: dict[str, bytes]
+    gated: bool = False
+    url: str = ""
+    history: list[tuple[str, str, str | None]] = field(default_factory=list)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: ClassVar[FakeHub]
+
+    def do_HEAD(self) -> None:
+        self._answer(send_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(send_body=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, *, send_body: bool) -> None:
+        self.hub.history.append((self.command, self.path, self.headers.get("Authorization")))
+        name = self.path.split(f"/resolve/{COMMIT}/")[-1].split("?")[0]
+        headers: dict[str, str] = {"X-Repo-Commit": COMMIT}
+        status, body = 404, b""
+        if self.hub.gated:
+            status, headers = 403, headers | {"X-Error-Code": "GatedRepo"}
+        elif self.path.startswith("/api/models/org/tiny/tree/"):
+            entries = [
+                {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                for path, data in self.hub.files.items()
+            ]
+            status, body = 200, json.dumps(entries).encode()
+        elif self.path.startswith("/api/models/org/tiny"):
+            siblings = [{"rfilename": path} for path in self.hub.files]
+            status, body = 200, json.dumps({"id": "org/tiny", "sha": COMMIT, "siblings": siblings}).encode()
+        elif name in self.hub.files:
+            status, body = 200, self.hub.files[name]
+            headers["ETag"] = f'"{hashlib.sha1(body).hexdigest()}"'
+        else:
+            headers["X-Error-Code"] = "RepoNotFound"
+        self.send_response(status)
+        for key, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if send_body:
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    fake = FakeHub(
+        {
+            "config.json": b"{}",
+            "model.safetensors": b"weights",
+            "pytorch_model.bin": b"pickle",
+            "tokenizer.json": b"{}",
+        }
+    )
+    handler = type("Handler", (_Handler,), {"hub": fake})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    fake.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield fake
+    server.shutdown()
+    server.server_close()
+
+
+def fetch_process(hub_url: str, runs: Path, model: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run fetch as people do; huggingface_hub reads its endpoint once, on import, so it needs its own process."""
+    variables = os.environ | {"HF_ENDPOINT": hub_url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(runs / "hf")} | environment
+    arguments = ["fetch", "--runs", str(runs), "--run", "r", "--set", f"student.model={model}"]
+    return subprocess.run(
+        [sys.executable, "-m", "jobs", *arguments],
+        cwd=PROJECT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_hub_model_comes_as_safetensors_at_a_resolved_commit(hub: FakeHub, tmp_path: Path) -> None:
+    done = fetch_process(hub.url, tmp_path, "org/tiny", HF_TOKEN="hf_secret_token")
+    assert done.returncode == 0, done.stderr
+    context = RunContext(recipe=load_recipe("demo", ["student.model=org/tiny"]), run="r", runs=tmp_path)
+    student = load_fetched(context).student
+    assert student.revision == COMMIT
+    assert student.name == "tiny"
+    folder = resolve(context.runs, student.path)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert student.sha256["model.safetensors"] == hashlib.sha256(b"weights").hexdigest()
+    assert any(token == "Bearer hf_secret_token" for _, _, token in hub.history)
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"hf_secret_token" not in written
+    assert "hf_secret_token" not in done.stderr + done.stdout
+    assert not any("pytorch_model.bin" in path for _, path, _ in hub.history), "pickle weights are never asked for"
+
+
+def test_a_gated_model_says_what_to_do(hub: FakeHub, tmp_path: Path) -> None:
+    hub.gated = True
+    done = fetch_process(hub.url, tmp_path, "org/tiny")
+    assert done.returncode == 78, done.stderr
+    assert "org/tiny at revision 'main' is gated. Accept its licence" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_model_is_named(hub: FakeHub, tmp_path: Path) -> None:
+    done = fetch_process(hub.url, tmp_path, "org/none")
+    assert done.returncode == 78, done.stderr
+    assert "org/none at revision 'main' does not exist on the hub" in done.stderr
+
+
+def test_a_hub_that_does_not_answer_is_exit_69(tmp_path: Path) -> None:
+    done = fetch_process("http://127.0.0.1:9", tmp_path, "org/tiny")
+    assert done.returncode == 69, done.stderr
+    assert "the hub does not answer" in done.stderr
+
+
+def test_the_embedded_model_needs_no_network_and_is_placed_once(context: RunContext) -> None:
+    fetch.run(context)
+    fetched = load_fetched(context)
+    assert fetched.student.kind == "gguf"
+    assert fetched.student.path == fetched.teacher_gguf == fetched.initial_gguf
+    placed = resolve(context.runs, fetched.student.path)
+    assert placed.read_bytes() == find_embedded_gguf().read_bytes()
+    before = placed.stat().st_mtime_ns
+    fetch.run(RunContext(recipe=context.recipe, run="second", runs=context.runs))
+    assert placed.stat().st_mtime_ns == before
+
+
+def with_settings(context: RunContext, *changes: str) -> RunContext:
+    return RunContext(recipe=load_recipe("demo", changes), run="demo", runs=context.runs)
+
+
+def test_a_local_student_is_used_where_it_lies(context: RunContext, tmp_path: Path) -> None:
+    folder = tmp_path / "Tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"has no \*\.safetensors"):
+        fetch.run(with_settings(context, f"student.model={folder}"))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    fetch.run(with_settings(context, f"student.model={folder}"))
+    student = load_fetched(context).student
+    assert (student.path, student.name, student.revision) == (str(folder), "tiny", None)
+
+
+def test_mix_in_rows_are_kept_under_their_hash(context: RunContext, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    fetch.run(with_settings(context, f"sft.mix_in=[{{dataset: {rows}, weight: 1.0}}]"))
+    (kept,) = load_fetched(context).mix_in.values()
+    assert resolve(context.runs, kept.path).read_text() == rows.read_text()
+    assert kept.sha256 == hashlib.sha256(rows.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("student.model=./nowhere", "student.model: no folder ./nowhere"),
+        ("sft.mix_in=[{dataset: a/b, split: test_prefs, weight: 1}]", "'test_prefs' is a test split"),
+        ("dpo.mix_in=[{dataset: ./none.jsonl, weight: 1}]", "mix_in.dataset: no file ./none.jsonl"),
+        ("sft.mix_in=[{dataset: Makefile, weight: 1}]", r"ends in '', expected .jsonl or .parquet"),
+    ],
+    ids=["student", "test split", "no file", "other format"],
+)
+def test_what_cannot_be_fetched_is_named(
+    context: RunContext, change: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    with pytest.raises(ConfigError, match=message):
+        fetch.run(with_settings(context, change))
+
+
+def test_a_gguf_repository_needs_its_file_named(context: RunContext) -> None:
+    with pytest.raises(ConfigError, match=r"initial\.gguf_file is missing"):
+        fetch.run(with_settings(context, "initial.gguf_repo=a/b"))

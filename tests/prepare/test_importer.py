@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.common.errors import DataError
+from jobs.common.jsonl import read_records
+from jobs.common.records import Dropped, HeldOutPrompt, PreferencePair, SftExample
+from jobs.common.stage import Result, RunContext, StagePlan, finished_manifest, open_stage
+from jobs.prepare.importer import Sources, import_data
+
+SEED_DATA = os.environ.get("CAI_SEED_DATA")
+
+
+def shapes(prompts: int = 10) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    texts = [f"How do I strain this rule, way {number}?" for number in range(prompts)]
+    red_team = {"0": [{"adversarial_prompt": text} for text in texts]}
+    sft = {
+        f"0_{number}": [
+            {
+                "initial_prompt": text,
+                "initial_response": "So.",
+                "critique_prompt": "Why?",
+                "critique_response": "Because.",
+                "revision_prompt": "Again.",
+                "revision_response": "Otherwise.",
+            }
+        ]
+        for number, text in enumerate(texts)
+    }
+    preferences = {
+        f"0_{number}": [{"prompt": text, "chosen_response": "Otherwise.", "rejected_response": "So."}]
+        for number, text in enumerate(texts)
+    }
+    return red_team, sft, preferences
+
+
+def write(tmp_path: Path, *documents: Any) -> Sources:
+    paths = [tmp_path / name for name in ("red_team.json", "sft.json", "preferences.json")]
+    for path, document in zip(paths, documents, strict=True):
+        path.write_text(json.dumps(document))
+    return Sources(*paths)
+
+
+def run_import(context: RunContext, sources: Sources) -> dict[str, Any]:
+    with open_stage(context, StagePlan("fetch", {}, (), "cpu")) as stage:
+        assert stage is not None
+        stage.finish(Result(outputs=[]))
+    import_data(context, sources)
+    return finished_manifest(context, "generate")
+
+
+def test_rows_become_a_finished_generate_stage_with_disjoint_splits(context: RunContext, tmp_path: Path) -> None:
+    manifest = run_import(context, write(tmp_path, *shapes()))
+    folder = context.folder / "generate"
+    held_out = {row.id for row in read_records(folder / "held_out.jsonl", HeldOutPrompt)}
+    sft = {row.id for row in read_records(folder / "sft.jsonl", SftExample)}
+    pairs = {row.id for row in read_records(folder / "pairs.jsonl", PreferencePair)}
+    assert (len(held_out), len(sft), len(pairs)) == (2, 4, 4)
+    assert held_out | sft | pairs == held_out ^ sft ^ pairs
+    assert manifest["counts"]["prompts"] == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"initial_prompt": "Something else entirely"}, "prompt_differs"),
+        ({"initial_prompt": "How do I strain this rule; way 3"}, "prompt_punctuation_differs"),
+        ({"revision_response": " "}, "empty"),
+    ],
+)
+def test_a_row_that_cannot_be_trusted_is_named_and_dropped(
+    context: RunContext, tmp_path: Path, change: dict[str, str], reason: str
+) -> None:
+    red_team, sft, preferences = shapes()
+    sft["0_3"][0].update(change)
+    manifest = run_import(context, write(tmp_path, red_team, sft, preferences))
+    assert manifest["dropped"] == {reason: 1}
+    (dropped,) = read_records(context.folder / "generate" / "dropped.jsonl", Dropped)
+    assert dropped.detail.startswith("sft.json 0_3:")
+    assert dropped.record["initial_response"] == "So."
+
+
+def test_a_row_without_a_red_team_prompt_is_dropped(context: RunContext, tmp_path: Path) -> None:
+    red_team, sft, preferences = shapes()
+    preferences["0_99"] = preferences["0_1"]
+    manifest = run_import(context, write(tmp_path, red_team, sft, preferences))
+    assert manifest["dropped"] == {"unknown_key": 1}
+
+
+def test_no_usable_row_stops_with_the_reasons(context: RunContext, tmp_path: Path) -> None:
+    red_team, sft, preferences = shapes(2)
+    for rows in sft.values():
+        rows[0]["initial_prompt"] = "Other words"
+    with pytest.raises(DataError, match=r"nothing left to train on; dropped: \{'prompt_differs': 2\}"):
+        run_import(context, write(tmp_path, red_team, sft, preferences))
+    assert not (context.folder / "generate" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("index", "document", "message"),
+    [
+        (0, {"22": [{"adversarial_prompt": "x"}]}, r"key 22 is principle number 23, but south_africa has 22"),
+        (0, {"0": "text"}, "0: expected a list of rows, found str"),
+        (0, {"0": ["text"]}, r"0\[0\]: expected an object, found str"),
+        (1, {"zero": []}, "key 'zero' does not look like"),
+        (2, {"0_0": [{"prompt": "x"}]}, "chosen_response, rejected_response missing or not a text"),
+        (1, [1], "expected a JSON object"),
+    ],
+)
+def test_another_shape_is_named(context: RunContext, tmp_path: Path, index: int, document: Any, message: str) -> None:
+    documents: list[Any] = list(shapes())
+    documents[index] = document
+    with pytest.raises(DataError, match=message):
+        run_import(context, write(tmp_path, *documents))
+
+
+@pytest.mark.skipif(not SEED_DATA, reason="CAI_SEED_DATA names no folder with the original authors' data")
+def test_the_original_data_loses_its_36_corrupted_rows(context: RunContext) -> None:
+    folder = Path(str(SEED_DATA)) / "south_africa"
+    red_team, sft, preferences = (next(folder.glob(f"{name}*.json")) for name in ("red_team", "sft", "pref"))
+    manifest = run_import(context, Sources(red_team, sft, preferences))
+    assert manifest["dropped"] == {"prompt_differs": 34, "prompt_punctuation_differs": 2}
+    assert manifest["counts"]["prompts"] == 220
+    assert manifest["counts"]["revisions"] == 184
+    splits = Counter({name: manifest["counts"][name] for name in ("held_out", "sft", "pairs")})
+    assert splits["held_out"] == 44
+    assert splits["pairs"] == 88
