@@ -1,6 +1,6 @@
 """The Hugging Face hub, asked by fetch alone: weights as safetensors at a resolved commit, datasets as rows.
 
-The read token comes from `HF_TOKEN`, or from the file `HF_TOKEN_FILE` names; it is never printed.
+The read token comes from `HF_TOKEN`, or from the file `HF_TOKEN_PATH` names; it is never printed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ WEIGHT_FILES = ["*.safetensors", "*.json", "*.txt", "tokenizer.model", "*.jinja"
 
 
 def read_token() -> str | None:
-    """The hub's read token, or None; an empty file counts as none."""
-    if token := os.environ.get("HF_TOKEN", "").strip():
-        return token
-    path = os.environ.get("HF_TOKEN_FILE")
-    if not path:
-        return None
+    """The hub's read token where there is one; an empty file counts as none.
+
+    Raises:
+        ConfigError: the token's file cannot be read.
+    """
+    from huggingface_hub import get_token
+
     try:
-        return Path(path).read_text(encoding="utf-8").strip() or None
+        return get_token()
     except OSError as error:
-        raise ConfigError(f"HF_TOKEN_FILE: cannot read {path} ({error.strerror}). Run: make key") from error
+        raise ConfigError(f"HF_TOKEN_PATH: cannot read {error.filename} ({error.strerror}). Run: make key") from error
 
 
 def fetch_model(repo: str, revision: str, models: Path) -> tuple[Path, str]:
