@@ -41,15 +41,16 @@ install_packages() {
   [ ${#missing[@]} -eq 0 ] && return
   say "installing ${missing[*]}"
   apt-get update -qq >&2
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # The engine's packages are unpacked beside the system, never installed: the host's apt keeps its own lists and choices.
 # runc stays the host's, since a newer Debian's asks for a newer libc.
 download_from() {
-  local suite=$1 work=$2
+  local suite=$1 work=$2 from
+  from=$(mirror)
   mkdir -p "$work"/{lists/partial,cache/archives/partial,debs,x}
-  echo "deb [signed-by=$keyring] $(mirror) $suite main" >"$work/sources.list"
+  echo "deb [signed-by=$keyring] $from $suite main" >"$work/sources.list"
   local apt=(apt-get -qq -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
     -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
   "${apt[@]}" update >&2 || return 1
@@ -67,6 +68,7 @@ unpack_engine() {
     download_from "$suite" "$work" && break
     say "Debian $suite did not give it"
   done
+  compgen -G "$work/debs/docker-compose_*.deb" >/dev/null || fail "no Debian suite of '$suites' gave the engine"
   local deb
   for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/x"; done
   mkdir -p "$root"/{bin,config/cli-plugins}
@@ -82,8 +84,7 @@ start_engine() {
   [ -d /sys/fs/cgroup ] && [ -n "$(ls -A /sys/fs/cgroup)" ] || mount -t cgroup2 none /sys/fs/cgroup
   setsid nohup dockerd -H "unix://$root/docker.sock" --data-root "$root/data" --exec-root "$root/exec" --pidfile "$root/pid" \
     >"$root/dockerd.log" 2>&1 </dev/null &
-  local try
-  for try in $(seq 120); do
+  for _ in $(seq 120); do
     engine_answers && return
     sleep 0.5
   done
@@ -96,12 +97,13 @@ bootstrap_base() {
   docker image inspect "$base" >/dev/null 2>&1 && return
   timeout 20 docker pull -q "$base" >/dev/null 2>&1 && return
   install_packages mmdebstrap
-  local suite=${base#debian:}
+  local suite=${base#debian:} from
   suite=${suite%-slim}
+  from=$(mirror)
   say "no registry gives $base: bootstrapping it from the Debian mirror"
   SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1735689600} mmdebstrap --quiet --variant=minbase --keyring="$keyring" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' "$suite" - "$(mirror)" |
+    --dpkgopt='path-exclude=/usr/share/doc/*' "$suite" - "$from" |
     docker import --change 'CMD ["bash"]' - "$base" >&2
 }
 
@@ -142,7 +144,7 @@ prune() {
   if [ "${free_gb:-0}" -ge "$need_free_gb" ]; then return; fi
   say "only ${free_gb:-?} GB of disk are free under $where (both images and their cache want $need_free_gb): cutting the build cache to $keep_cache"
   docker image prune -f >&2
-  docker builder prune -f --keep-storage "$keep_cache" >&2
+  docker buildx prune -f --max-used-space "$keep_cache" >&2
 }
 
 case ${1:-} in

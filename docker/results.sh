@@ -10,7 +10,7 @@ part=$folder/.$run.part
 rm -rf "$part"
 mkdir -p "$part"
 trap 'rm -rf "$part"' EXIT
-docker compose run --rm --no-deps -T --entrypoint tar fetch -C /runs -cf - "$run" | tar -xf - -C "$part" ||
+docker compose run --rm --no-deps -T --entrypoint tar fetch -C /runs -cf - "$run" | tar -xf - --no-same-owner -C "$part" ||
   { echo "cai: no run '$run' in the volume. There are: $(docker compose run --rm --no-deps -T --entrypoint ls fetch /runs | tr '\n' ' ')" >&2; exit 65; }
 rm -rf "${folder:?}/$run"
 mv "$part/$run" "$folder/$run"

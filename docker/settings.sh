@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: chooses the compose files (the CPU override where there is no NVIDIA GPU) and names
 # the commit for the manifests.
 has_gpu() {

@@ -29,13 +29,14 @@ failed_code() {
 }
 
 explain() {
-  local stage=$1 code=$2 id error
+  local stage=$1 id error
   id=$(container_of "${stage:-doctor}")
   error=$(state .State.Error "$id")
   case $error in
     *"device driver"* | *nvidia* | *CDI*)
       say "the engine could not give a GPU to the container. Driver: nvidia-smi. Toolkit: apt-get install nvidia-container-toolkit &&" \
         "nvidia-ctk runtime configure --runtime=docker && systemctl restart docker. Without a GPU: GPU=0 make $profile"
+      code=78
       return ;;
   esac
   case $code in
@@ -69,9 +70,9 @@ fi
 
 begun=$(date -u +%Y-%m-%dT%H:%M:%S)
 code=0
-docker compose --profile "$profile" up ${BUILD---build} --abort-on-container-failure --exit-code-from "$profile" || code=$?
+docker compose --profile "$profile" up "${BUILD:---build}" --abort-on-container-failure --exit-code-from "$profile" || code=$?
 [ "$code" = 130 ] && exit 130
 read -r stage failed < <(failed_code) || true
 [ -z "${failed:-}" ] || code=$failed
-[ "$code" = 0 ] || explain "${stage:-}" "$code"
+[ "$code" = 0 ] || explain "${stage:-}"
 exit "$code"

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ["doctor", "fetch", "generate", "sft", "dpo", "respond"]
 TRAINERS = ["sft", "dpo", "respond"]
 CUDA = ["doctor", *TRAINERS]
-KEY = "sk-this-must-not-show"
+KEY = "a-key-that-must-not-show"
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,8 @@ def services(docker: list[str]) -> dict[str, Any]:
     ("profile", "expected"),
     [
         ("generate", {"fetch", "generate"}),
-        ("sft", {"doctor", "fetch", "generate", "sft"}),
-        ("dpo", set(STAGES)),
+        ("sft", {"doctor", "ready", "fetch", "generate", "sft"}),
+        ("dpo", {*STAGES, "ready"}),
     ],
 )
 def test_a_profile_runs_its_stage_and_the_ones_before(docker: list[str], profile: str, expected: set[str]) -> None:
@@ -68,10 +69,16 @@ def test_a_profile_runs_its_stage_and_the_ones_before(docker: list[str], profile
 
 
 def test_every_stage_waits_for_the_one_before_to_succeed(services: dict[str, Any]) -> None:
-    for before, stage in zip(STAGES, STAGES[1:], strict=False):
+    for before, stage in pairwise(["doctor", "ready", *STAGES[1:]]):
         condition = services[stage]["depends_on"][before]
         assert condition["condition"] == "service_completed_successfully"
-        assert condition["required"] is (before != "doctor"), "doctor asks for a GPU, which generate alone must not"
+        assert condition["required"] is (before != "ready"), "generate alone must not ask doctor for a GPU"
+
+
+def test_ready_does_nothing_and_can_do_nothing(services: dict[str, Any]) -> None:
+    assert services["ready"]["entrypoint"] == ["true"]
+    assert services["ready"]["network_mode"] == "none"
+    assert "secrets" not in services["ready"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -99,11 +106,11 @@ def test_only_the_volume_is_writable(services: dict[str, Any], stage: str) -> No
     assert not any("docker.sock" in str(mount.get("source")) for mount in mounts.values())
 
 
-def test_secrets_go_to_one_job_each(services: dict[str, Any]) -> None:
+def test_secrets_go_only_where_they_are_used(services: dict[str, Any]) -> None:
     held = {stage: [secret["source"] for secret in service.get("secrets", [])] for stage, service in services.items()}
     assert {stage: names for stage, names in held.items() if names} == {
         "fetch": ["hf_token"],
-        "generate": ["openai_api_key"],
+        "generate": ["openai_api_key", "initial_api_key"],
     }
 
 
@@ -161,7 +168,7 @@ def test_a_key_never_shows_in_the_configuration(docker: list[str], tmp_path: Pat
 
 def test_the_cpu_file_drops_every_gpu_request(docker: list[str]) -> None:
     services = config(docker, "compose.yaml", "compose.cpu.yaml")["services"]
-    assert set(services) == set(STAGES)
+    assert set(services) == {*STAGES, "ready"}
     assert all("deploy" not in service for service in services.values())
 
 

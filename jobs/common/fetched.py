@@ -1,7 +1,7 @@
 """What `fetch` brought: `runs/<run>/fetch/models.json`, read by every stage that needs weights.
 
-    fetched = load_fetched(context)
-    path = fetched.student.where(context.runs)
+fetched = load_fetched(context)
+path = fetched.student.where(context.runs)
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Where training runs: CUDA in bf16 where there is a GPU, else the CPU in fp32. One process, no launcher, no network."""
+"""Where training runs: CUDA in bf16 where there is a GPU, else the CPU in fp32. One process, no network."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from jobs.common.errors import ConfigError
 
@@ -36,47 +36,44 @@ def choose_device() -> Device:
 
 
 def go_offline() -> None:
-    """Trainers never speak to a hub and send no telemetry; must run before transformers or trl is imported."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["HF_DATASETS_OFFLINE"] = "1"
-    os.environ["TRACKIO_DISABLED"] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """No hub, no telemetry, no chatter; must run before torch, transformers, datasets or trl is imported."""
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ[name] = "1"
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
-
-
-def quiet_libraries() -> None:
-    """Turn off the libraries' bars and chatter: the stage prints its own progress."""
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that wait by spinning make a CPU that others share several times slower; sleeping costs little.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextmanager
-def memory_advice(section: str, run: str) -> Iterator[None]:
-    """Turn an out-of-memory error into one line that says what to lower.
+def libraries(section: str, run: str) -> Iterator[None]:
+    """Offline, without the libraries' notes to their own developers, and with advice when memory runs out.
 
     Raises:
-        ConfigError: the device ran out of memory.
+        ConfigError: the device ran out of memory; names what to lower.
     """
-    import torch
+    go_offline()
+    with warnings.catch_warnings():
+        for package in ("accelerate", "bitsandbytes", "datasets", "peft", "torch", "transformers", "trl"):
+            warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            first = (str(error) or "no memory left").splitlines()[0]
+            known = ("out of memory", "can't allocate memory", "no memory left")
+            if not any(words in first.lower() for words in known):
+                raise
+            raise ConfigError(f"{section}: {first} {_memory_advice(section, run)}") from error
 
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        first = str(error).splitlines()[0]
-        if section == "respond":
-            advice = "Lower respond.batch_size or respond.max_new_tokens"
-        else:
-            advice = (
-                f"Lower {section}.batch_size (raise {section}.gradient_accumulation_steps by the same factor), then "
-                f"{section}.max_length, or set {section}.gradient_checkpointing=true or {section}.quantization=nf4"
-            )
-        raise ConfigError(
-            f"{section}: out of memory ({first}). {advice}, such as: "
-            f"cai {section} --run {run} --redo --set {section}.batch_size=1"
-        ) from error
+
+def _memory_advice(section: str, run: str) -> str:
+    if section == "respond":
+        advice = "Lower respond.batch_size or respond.max_new_tokens"
+    else:
+        advice = (
+            f"Lower {section}.batch_size (raise {section}.gradient_accumulation_steps by the same factor) or "
+            f"{section}.max_length, or set {section}.gradient_checkpointing=true or {section}.quantization=nf4"
+        )
+    return f"{advice}, such as: cai {section} --run {run} --redo --set {section}.batch_size=1"

@@ -61,7 +61,9 @@ class Fitted:
 def sft_rows(examples: Sequence[SftExample]) -> list[Row]:
     """Our SFT examples as rows."""
     return [
-        Row(it.id, it.principle_id, said("user", it.prompt), {"completion": said("assistant", it.completion)}, _dump(it))
+        Row(
+            it.id, it.principle_id, said("user", it.prompt), {"completion": said("assistant", it.completion)}, _dump(it)
+        )
         for it in examples
     ]
 

@@ -98,8 +98,8 @@ def check_padding(generation_config: Any, pad: int) -> None:
     ends = [ends] if isinstance(ends, int) else list(ends or [])
     if generation_config.pad_token_id != pad or pad in ends:
         raise DataError(
-            f"generation config: pad token {generation_config.pad_token_id}, tokenizer pads with {pad}, end tokens {ends}: "
-            "padding must be the tokenizer's and must not end an answer."
+            f"generation config: pad token {generation_config.pad_token_id}, tokenizer pads with {pad}, "
+            f"end tokens {ends}: padding must be the tokenizer's and must not end an answer."
         )
 
 
@@ -121,14 +121,27 @@ def check_same_adapters(policy: dict[str, Any], reference: dict[str, Any]) -> No
             )
 
 
-def check_start(metrics: dict[str, float], prefix: str) -> None:
+def check_reference_kept(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """The reference must not move while the policy trains, through a resume or otherwise.
+
+    Raises:
+        DataError: it did.
+    """
+    import torch
+
+    for name, weight in before.items():
+        if not torch.equal(weight, after[name]):
+            raise DataError(f"dpo: the reference adapter changed during training ({name}). Run: cai dpo --redo")
+
+
+def check_start(metrics: dict[str, float]) -> None:
     """Margins of one batch must be exactly 0 before the first step.
 
     Raises:
         DataError: a reward or margin is not 0; names it.
     """
     for name in ("rewards/chosen", "rewards/rejected", "rewards/margins"):
-        value = metrics[f"{prefix}_{name}"]
+        value = metrics[f"eval_{name}"]
         if value != 0.0:
             raise DataError(f"dpo: {name} of the first batch is {value!r} before training, expected exactly 0.")
 
@@ -137,5 +150,5 @@ def show_mask(row: MaskedRow, tokenizer: Any) -> str:
     """One row for people, with what is trained between [[ and ]]."""
     start = next((i for i, label in enumerate(row.labels) if label != IGNORED), len(row.labels))
     context, trained = tokenizer.decode(row.input_ids[:start]), tokenizer.decode(row.input_ids[start:])
-    count = len(row.input_ids) - start
-    return f"Row {row.id}: {count} of {len(row.input_ids)} tokens are trained, between [[ and ]]:\n{context}[[{trained}]]\n"
+    counted = f"{len(row.input_ids) - start} of {len(row.input_ids)} tokens are trained"
+    return f"Row {row.id}: {counted}, between [[ and ]]:\n{context}[[{trained}]]\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,22 @@ from jobs.common.settings import MixInSettings
 from jobs.common.stage import RunContext
 from jobs.train.examples import Messages, Row, said, user_texts
 
+
+@dataclass(frozen=True)
+class Mixed:
+    """Rows of the mix-ins of one stage."""
+
+    rows: list[Row]
+    refused: list[Dropped]
+    """Rows that hold a held-out prompt."""
+
+
 ANSWERS = {"sft": ("completion",), "dpo": ("chosen", "rejected")}
 
 
 def mixed_rows(
     context: RunContext, fetched: Fetched, section: str, own: Sequence[Row], held_out: Sequence[HeldOutPrompt]
-) -> tuple[list[Row], list[Dropped]]:
+) -> Mixed:
     """Rows of every mix-in of a section, and the rows refused because they hold a held-out prompt.
 
     Raises:
@@ -31,17 +42,17 @@ def mixed_rows(
     """
     texts = {prompt.prompt.strip() for prompt in held_out}
     rows: list[Row] = []
-    dropped: list[Dropped] = []
+    refused: list[Dropped] = []
     for settings in getattr(context.recipe, section).mix_in:
         found = read_rows(_file(context, fetched, settings), section, settings)
         clean = [row for row in found if not texts & user_texts(row.prompt)]
-        dropped += [
+        refused += [
             row.drop("held_out_prompt", "its prompt is a held-out prompt of this run")
             for row in found
             if texts & user_texts(row.prompt)
         ]
         rows += _sample(clean, settings, len(own), context.recipe.seed)
-    return rows, dropped
+    return Mixed(rows, refused)
 
 
 def read_rows(path: Path, section: str, settings: MixInSettings) -> list[Row]:
@@ -54,7 +65,9 @@ def read_rows(path: Path, section: str, settings: MixInSettings) -> list[Row]:
 
 def _file(context: RunContext, fetched: Fetched, settings: MixInSettings) -> Path:
     if "test" in settings.split:
-        raise ConfigError(f"mix_in {settings.dataset}: split {settings.split!r} is a test split; training on it is refused.")
+        raise ConfigError(
+            f"mix_in {settings.dataset}: split {settings.split!r} is a test split; training on it is refused."
+        )
     again = f"Run: cai fetch --run {context.run} --redo"
     found = fetched.mix_in.get(mix_in_key(settings.dataset, settings.revision, settings.split))
     if found is None:

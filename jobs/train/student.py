@@ -100,6 +100,7 @@ def load_model(student: Student, quantization: str, device: Device) -> Any:
         DataError: the weights cannot be loaded.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = getattr(torch, device.dtype_name)
@@ -116,7 +117,7 @@ def load_model(student: Student, quantization: str, device: Device) -> Any:
             trust_remote_code=False,
             local_files_only=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise DataError(f"{student.folder} (student) cannot be loaded: {str(error).splitlines()[0]}") from error
     return model
 

@@ -98,7 +98,7 @@ def test_the_embedded_teacher_needs_no_key(tmp_path: Path) -> None:
     [
         pytest.param({}, "fail", id="nothing"),
         pytest.param({"OPENAI_API_KEY": ""}, "fail", id="empty value"),
-        pytest.param({"OPENAI_API_KEY": "sk-not-shown"}, "ok", id="value"),
+        pytest.param({"OPENAI_API_KEY": "not-to-be-shown"}, "ok", id="value"),
         pytest.param({"CAI_KEY_CONFIGURED": "yes"}, "ok", id="compose has one"),
         pytest.param({"CAI_KEY_CONFIGURED": ""}, "fail", id="compose has none"),
         pytest.param({"OPENAI_BASE_URL": "http://gpu-server:8000/v1"}, "warn", id="own server may need none"),
@@ -107,7 +107,7 @@ def test_the_embedded_teacher_needs_no_key(tmp_path: Path) -> None:
 def test_a_remote_teacher_needs_a_key(tmp_path: Path, environment: dict[str, str], level: str) -> None:
     key = keys_of(machine_with(tmp_path, **environment), tmp_path, "teacher.endpoint=api")[0]
     assert (key.topic, key.level) == ("key", level)
-    assert "sk-not-shown" not in key.text
+    assert "not-to-be-shown" not in key.text
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_bad_key_file_is_named(tmp_path: Path, write: Callable[[Path], object]
 
 def test_an_unreadable_key_names_its_owner_and_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "key"
-    path.write_text("sk-not-shown")
+    path.write_text("not-to-be-shown")
     path.chmod(0o600)
     recipe = load_recipe("demo", ["teacher.endpoint=api"])
 
@@ -183,7 +183,7 @@ def test_the_students_own_endpoint_is_looked_at_too(tmp_path: Path) -> None:
     ],
 )
 def test_on_the_host_the_key_file_of_dotenv_is_checked(tmp_path: Path, mode: int, uid_line: str, level: str) -> None:
-    (tmp_path / "key").write_text("sk-not-shown")
+    (tmp_path / "key").write_text("not-to-be-shown")
     (tmp_path / "key").chmod(mode)
     (tmp_path / ".env").write_text(f"# comment\nexport CAI_OPENAI_KEY_FILE=./key\n{uid_line}\n")
     assert keys_of(machine_with(tmp_path), tmp_path)[-1].level == level

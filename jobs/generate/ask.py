@@ -1,0 +1,44 @@
+"""Asking until a reply can be used: a rejected one is asked again under the next sample index, a few times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from jobs.generate.replies import Rejected, Text, read_text
+from jobs.generate.requests import ChatRequest
+from jobs.generate.teacher import RefusedError, Teacher
+
+Result = TypeVar("Result")
+
+TRIES = 4
+"""Sample indices tried for one text."""
+
+
+async def ask_text(teacher: Teacher, request: ChatRequest) -> Text:
+    """A usable text for a request.
+
+    Raises:
+        RefusedError: the endpoint refuses the request, or no try gave a usable text; holds the reason of the last one.
+        UnavailableError: the endpoint cannot be used at all.
+    """
+    rejected = Rejected("empty", "never asked")
+    for sample_index in range(TRIES):
+        reply = await teacher.ask(replace(request, sample_index=sample_index))
+        found = read_text(reply, request.schema)
+        if isinstance(found, Text):
+            return found
+        rejected = found
+    raise RefusedError(rejected.reason, f"{TRIES} replies, none usable; the last: {rejected.detail}")
+
+
+async def together(work: list[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Run everything at once and keep the order; the first error cancels the rest and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

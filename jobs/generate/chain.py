@@ -1,0 +1,134 @@
+"""One chain per prompt: initial response, critique turn, revision turn, as one real chat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from jobs.common.constitution import Constitution
+from jobs.common.records import Failure, RedTeamPrompt, Revision
+from jobs.common.settings import GenerateSettings
+from jobs.generate import wording
+from jobs.generate.ask import ask_text, together
+from jobs.generate.replies import Text
+from jobs.generate.requests import ChatRequest, Sampling, Schema, Step, Turn
+from jobs.generate.teacher import RefusedError, Teacher
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Where initial responses come from: a file, the student's endpoint, or the teacher's invention."""
+
+    model: str
+    """Name written into every row; an invented response says so."""
+    sampling: Sampling
+    student: Teacher | None = None
+    """The student's endpoint; None for `file` and `teacher`."""
+    texts: Mapping[str, str] | None = None
+    """Answers by prompt id, for `file`."""
+
+
+@dataclass(frozen=True)
+class Chained:
+    """A finished chain."""
+
+    revision: Revision
+    trimmed: int
+    """How many of its texts were cut off and trimmed to whole sentences."""
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Everything a chain needs beside its prompt."""
+
+    teacher: Teacher
+    initial: Initial
+    constitution: Constitution
+    settings: GenerateSettings
+    sampling: Sampling
+
+    async def run(
+        self, prompts: list[RedTeamPrompt], progress: Callable[[int, int], None]
+    ) -> list[Chained | Failure]:
+        """Run every prompt's chain, in the prompts' order.
+
+        Args:
+            prompts: the frozen prompts.
+            progress: called with chains done and wanted.
+
+        Raises:
+            UnavailableError: an endpoint cannot be used.
+        """
+        waiting = list(enumerate(prompts))[::-1]
+        done: dict[int, Chained | Failure] = {}
+
+        async def work(lane: int) -> None:
+            # A lane ends one chain before it takes the next: its server still holds the chat so far.
+            while waiting:
+                index, prompt = waiting.pop()
+                done[index] = await self._chain(prompt, lane)
+                progress(len(done), len(prompts))
+
+        await together([work(lane) for lane in range(self.teacher.limits.concurrency)])
+        return [done[index] for index in range(len(prompts))]
+
+    async def _chain(self, prompt: RedTeamPrompt, lane: int) -> Chained | Failure:
+        step: Step = "initial"
+        principle = self.constitution.principle(prompt.principle_id)
+        try:
+            initial = await self._initial(prompt, lane)
+            step = "critique"
+            before = wording.demonstration_turns(self.constitution, self.settings.few_shot)
+            turns = wording.critique_turns(before, prompt.prompt, initial.text, principle)
+            critique = await self._text("critique", turns, wording.CRITIQUE, lane)
+            step = "revision"
+            turns = wording.revision_turns(turns, critique.text, principle)
+            revision = await self._text("revision", turns, wording.REVISION, lane)
+        except RefusedError as error:
+            return Failure(
+                id=prompt.id, principle_id=principle.id, step=step, reason=error.reason, detail=error.detail
+            )
+        record = Revision(
+            id=prompt.id,
+            principle_id=principle.id,
+            prompt=prompt.prompt,
+            split=prompt.split,
+            initial_response=initial.text,
+            critique_request=principle.critique_request,
+            critique=critique.text,
+            revision_request=principle.revision_request,
+            revision=revision.text,
+            initial_model=self.initial.model,
+            model=self.teacher.endpoint.model,
+            prompt_version=wording.PROMPT_VERSION,
+        )
+        return Chained(record, trimmed=sum(text.trimmed for text in (initial, critique, revision)))
+
+    async def _initial(self, prompt: RedTeamPrompt, lane: int) -> Text:
+        if self.initial.texts is not None:
+            return Text(self.initial.texts[prompt.id])
+        principle = self.constitution.principle(prompt.principle_id)
+        student = self.initial.student
+        request = ChatRequest(
+            step="initial",
+            turns=wording.initial_turns(prompt.prompt) if student else wording.invented_turns(prompt.prompt, principle),
+            max_tokens=self.settings.response_tokens,
+            sampling=self.initial.sampling,
+            prompt_version=wording.PROMPT_VERSION,
+            schema=None if student else wording.RESPONSE,
+            lane=lane,
+        )
+        return await ask_text(student or self.teacher, request)
+
+    async def _text(self, step: Step, turns: tuple[Turn, ...], schema: Schema, lane: int) -> Text:
+        tokens = self.settings.critique_tokens if step == "critique" else self.settings.response_tokens
+        request = ChatRequest(
+            step=step,
+            turns=turns,
+            max_tokens=tokens,
+            sampling=self.sampling,
+            prompt_version=wording.PROMPT_VERSION,
+            schema=schema,
+            lane=lane,
+        )
+        return await ask_text(self.teacher, request)

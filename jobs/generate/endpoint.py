@@ -1,0 +1,102 @@
+"""Where requests go: the embedded servers, or an OpenAI-compatible base URL with or without a key.
+
+A key is read from the environment or from a file, is held in one field that is never printed, and leaves the process
+only in the Authorization header.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from jobs.common.errors import ConfigError
+
+OPENAI_URL = "https://api.openai.com/v1"
+LOCAL_NAMES = {"localhost", "host.docker.internal", "gateway.docker.internal"}
+NO_KEY = "none"
+"""Sent to servers that ask for no key, because the client wants one."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One place that answers chat requests with one model."""
+
+    logical: str
+    """`embedded:<sha256 of the GGUF>` or the base URL's host: what the journal knows it by."""
+    model: str
+    base_urls: tuple[str, ...]
+    """More than one only for embedded servers."""
+    structured: Literal["auto", "on", "off"]
+    key: str = field(default=NO_KEY, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """Name for messages: scheme, host and port, never a user name, password or query."""
+        return "the embedded model" if self.logical.startswith("embedded:") else _shown(self.base_urls[0])
+
+
+def remote_endpoint(
+    url: str, model: str, structured: Literal["auto", "on", "off"], key_name: str, environment: Mapping[str, str]
+) -> Endpoint:
+    """An endpoint at a base URL, with its key.
+
+    Raises:
+        ConfigError: the URL is none, or a remote host has no key in `key_name` or `key_name`_FILE.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"{_shown(url)!r} is no base URL. Expected something like http://host:8000/v1.")
+    key = _read_key(key_name, environment)
+    if key is None and not _is_private(parts.hostname):
+        raise ConfigError(
+            f"No API key for {_shown(url)}: neither {key_name} nor {key_name}_FILE holds one. "
+            f"Set one of them (in compose: make key), then run the same command again."
+        )
+    logical = parts.hostname + (f":{parts.port}" if parts.port else "")
+    return Endpoint(logical, model, (url.rstrip("/"),), structured, key or NO_KEY)
+
+
+def base_url(environment: Mapping[str, str]) -> str:
+    """The teacher's base URL: OPENAI_BASE_URL, or OpenAI's own."""
+    return environment.get("OPENAI_BASE_URL", "").strip() or OPENAI_URL
+
+
+def host_of(url: str) -> str:
+    """Host and port of a base URL."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _read_key(name: str, environment: Mapping[str, str]) -> str | None:
+    if key := environment.get(name, "").strip():
+        return key
+    file = environment.get(f"{name}_FILE", "").strip()
+    if not file or file == os.devnull:
+        return None
+    try:
+        key = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise ConfigError(f"{name}_FILE={file} cannot be read: {reason}. Point it at a file with the key.") from None
+    return key or None
+
+
+def _is_private(host: str) -> bool:
+    if host.lower() in LOCAL_NAMES or host.endswith((".local", ".internal")) or ("." not in host and ":" not in host):
+        return True  # a bare name is a compose service or a machine of this network
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return url
+    return f"{parts.scheme}://{host_of(url)}"

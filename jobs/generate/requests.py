@@ -1,0 +1,89 @@
+"""What is asked of an endpoint, and the key under which its reply is journalled."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jobs.common.jsonl import sha256_json
+
+Step = Literal["prompts", "initial", "critique", "revision", "draft"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One chat turn."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Everything that steers sampling; part of the journal's key."""
+
+    temperature: float
+    top_p: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A JSON schema for the reply: an object with one required field."""
+
+    name: str
+    of: Literal["text", "texts"]
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """The schema itself."""
+        text = {"type": "string"}
+        value = text if self.of == "text" else {"type": "array", "items": text}
+        return {
+            "type": "object",
+            "properties": {self.name: value},
+            "required": [self.name],
+            "additionalProperties": False,
+        }
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One request, whole."""
+
+    step: Step
+    turns: tuple[Turn, ...]
+    max_tokens: int
+    sampling: Sampling
+    prompt_version: str
+    schema: Schema | None = None
+    sample_index: int = 0
+    """Repeat of the same request, from 0; a rejected reply is asked again under the next one."""
+    lane: int = field(default=0, compare=False)
+    """Worker that asks; its requests go to one embedded server, which has their prefix in memory. Not in the key."""
+
+    @property
+    def sent_seed(self) -> int:
+        """Seed of this very request: repeats and other prompts must not draw the same numbers."""
+        return zlib.crc32(f"{self.sampling.seed}:{self.sample_index}:{self.turns[-1].content}".encode()) >> 1
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The turns as an endpoint takes them."""
+        return [{"role": turn.role, "content": turn.content} for turn in self.turns]
+
+    def key(self, endpoint: str, model: str) -> str:
+        """Key of the reply to this request by this model at this logical endpoint."""
+        return sha256_json(
+            {
+                "messages": self.messages,
+                "model": model,
+                "endpoint": endpoint,
+                "sampling": vars(self.sampling),
+                "max_tokens": self.max_tokens,
+                "schema": self.schema.json_schema if self.schema else None,
+                "prompt_version": self.prompt_version,
+                "sample_index": self.sample_index,
+            }
+        )

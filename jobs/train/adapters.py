@@ -1,0 +1,136 @@
+"""LoRA adapters: made, loaded, kept in fp32, compared and saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from jobs.common.errors import DataError
+from jobs.common.jsonl import read_json, sync_folder, write_json
+from jobs.common.settings import LoraSettings
+from jobs.train.student import Student
+
+POLICY, REFERENCE = "default", "ref"
+"""PEFT's name of the adapter that is trained, and TRL's name of the frozen copy."""
+
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def new_adapter(model: Any, settings: LoraSettings, seed: int) -> Any:
+    """The model with a fresh adapter; the same seed gives the same start, with 4-bit weights or not."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    set_seed(seed)
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def load_adapter(model: Any, folder: Path, student: Student, name: str = POLICY, trainable: bool = False) -> Any:
+    """The model with a saved adapter.
+
+    Raises:
+        DataError: the adapter is missing, was trained on another base, or does not fit this one.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    check_base(folder, student)
+    try:
+        if isinstance(model, PeftModel):
+            model.load_adapter(folder, adapter_name=name, is_trainable=trainable)
+            return model
+        return PeftModel.from_pretrained(model, folder, adapter_name=name, is_trainable=trainable)
+    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{folder} does not fit {student.name}: {first}. Run: cai {folder.parent.name} --redo"
+        ) from error
+
+
+def check_base(folder: Path, student: Student) -> None:
+    """Refuse an adapter of another base.
+
+    Raises:
+        DataError: its configuration is missing or names another base or revision.
+    """
+    path = folder / "adapter_config.json"
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Run: cai {folder.parent.name} --redo")
+    config = read_json(path)
+    found = (config.get("base_model_name_or_path"), config.get("revision"))
+    if found != (student.name, student.revision):
+        raise DataError(
+            f"{path}: the adapter's base is {found[0]} ({str(found[1])[:12]}), the student is {student.name} "
+            f"({student.revision[:12]}). Run: cai {folder.parent.name} --redo"
+        )
+
+
+def weights(model: Any, name: str = POLICY) -> dict[str, Any]:
+    """The parameters of one adapter, by layer; the names are the same for policy and reference."""
+    part = f".{name}."
+    return {key.replace(part, "."): value for key, value in model.named_parameters() if part in key}
+
+
+def snapshot(model: Any, name: str = POLICY) -> dict[str, Any]:
+    """A copy of an adapter's values in fp32: taken before TRL, which rounds the policy to bf16 over 4-bit weights."""
+    return {key: value.detach().float().clone() for key, value in weights(model, name).items()}
+
+
+def restore(model: Any, values: dict[str, Any]) -> None:
+    """Put a snapshot back, in fp32."""
+    for name, parameter in weights(model).items():
+        parameter.data = values[name].to(parameter.device).clone()
+
+
+def load_values(model: Any, checkpoint: Path) -> None:
+    """Put a checkpoint's policy into the model without going on with training."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"), adapter_name=POLICY)
+
+
+def trainable_parameters(model: Any) -> int:
+    """How many values are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def save_adapter(model: Any, tokenizer: Any, student: Student, folder: Path) -> list[Path]:
+    """Write the policy alone, with tokenizer, template and generation config, whole or not at all.
+
+    Returns:
+        The files, adapter weights among them.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        model.save_pretrained(temporary, selected_adapters=[POLICY], safe_serialization=True)
+        tokenizer.save_pretrained(temporary)
+        model.generation_config.save_pretrained(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)
+        _name_base(temporary / "adapter_config.json", student)
+        for path in temporary.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _name_base(path: Path, student: Student) -> None:
+    # PEFT writes the folder the base was loaded from, which means nothing on another machine.
+    config = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, config | {"base_model_name_or_path": student.name, "revision": student.revision})

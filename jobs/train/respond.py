@@ -1,0 +1,139 @@
+"""Answer the held-out prompts with base, SFT and DPO: `cai respond`.
+
+One base model, two adapters; greedy. Reads fetch, generate, sft and dpo, writes responses.jsonl, responses.parquet and
+page.md, and prints a few prompts side by side.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jobs.common.console import StageProgress, say
+from jobs.common.errors import DataError
+from jobs.common.fetched import load_fetched
+from jobs.common.jsonl import read_records, write_atomic, write_records
+from jobs.common.records import HeldOutPrompt, RedTeamPrompt, Response, System
+from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
+from jobs.train import adapters
+from jobs.train.answers import Answer, Sampling, answer_prompts
+from jobs.train.device import choose_device, libraries
+from jobs.train.page import SYSTEMS, print_side_by_side, write_page
+from jobs.train.student import (
+    end_of_turn,
+    find_student,
+    load_model,
+    load_tokenizer,
+    set_special_tokens,
+    template_sha256,
+)
+
+SECTION = "respond"
+
+
+def run(context: RunContext) -> None:
+    """Answer the held-out prompts; see the module docstring."""
+    recipe = context.recipe
+    ingredients = {
+        "respond": recipe.respond.model_dump(mode="json", exclude={"show"}),
+        "student": recipe.student.model_dump(mode="json"),
+        "quantization": recipe.dpo.quantization,
+        "chat_template_sha256": template_sha256(recipe.student.chat_template),
+    }
+    plan = StagePlan(SECTION, ingredients, parents=("fetch", "generate", "sft", "dpo"), lock="cuda")
+    with open_stage(context, plan) as stage:
+        if stage is None:
+            return
+        with libraries(SECTION, context.run):
+            _respond(stage)
+
+
+def _respond(stage: OpenStage) -> None:
+    context, settings = stage.context, stage.context.recipe.respond
+    prompts = read_records(context.folder / "generate" / "held_out.jsonl", HeldOutPrompt)[: settings.max_prompts]
+    if not prompts:
+        raise DataError(
+            f"{context.folder / 'generate' / 'held_out.jsonl'}: 0 prompts to answer. "
+            f"Run: cai generate --run {context.run} --redo --set generate.held_out_fraction=0.2"
+        )
+    device, student = choose_device(), find_student(context, load_fetched(context))
+    tokenizer = load_tokenizer(student)
+    model = load_model(student, context.recipe.dpo.quantization, device)
+    set_special_tokens(model, tokenizer, end_of_turn(tokenizer, student))
+    for name in ("sft", "dpo"):
+        model = adapters.load_adapter(model, context.folder / name / "adapter", student, name=name)
+    sampling = Sampling(settings.max_new_tokens, settings.batch_size)
+    responses: list[Response] = []
+    with StageProgress(SECTION, stage.folder) as progress:
+        for system in SYSTEMS:
+            with _speaking_as(model, system):
+                done = partial(progress.update, system, total=len(prompts))
+                answers = answer_prompts(model, tokenizer, [it.prompt for it in prompts], sampling, done)
+            responses += [
+                response(prompt, answer, system, student.name) for prompt, answer in zip(prompts, answers, strict=True)
+            ]
+    paths = [stage.folder / name for name in ("responses.jsonl", "responses.parquet", "page.md")]
+    write_records(paths[0], responses)
+    _write_parquet(paths[1], responses)
+    write_page(paths[2], responses, context.run)
+    stage.finish(_result(paths, responses, device.name))
+    print_side_by_side(responses, settings.show)
+    say(f"respond: {len(prompts)} prompts, {len(responses)} answers in {stage.folder}")
+
+
+def response(prompt: HeldOutPrompt | RedTeamPrompt, answer: Answer, system: System, student: str) -> Response:
+    """One answer as the record that crosses files."""
+    return Response(
+        id=prompt.id,
+        principle_id=prompt.principle_id,
+        prompt=prompt.prompt,
+        system=system,
+        response=answer.text,
+        response_tokens=answer.tokens,
+        truncated=answer.truncated,
+        model=student if system == "base" else f"{student}+{system}",
+        prompt_version=prompt.prompt_version,
+    )
+
+
+@contextmanager
+def _speaking_as(model: Any, system: System) -> Iterator[None]:
+    """The model answers as one system while this is open."""
+    if system == "base":
+        with model.disable_adapter():
+            yield
+        return
+    model.set_adapter(system)
+    yield
+
+
+def _write_parquet(path: Path, responses: Sequence[Response]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {"response_tokens": pyarrow.int64(), "truncated": pyarrow.bool_()}
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in Response.model_fields])
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([it.model_dump(mode="json") for it in responses], schema=schema), buffer
+    )
+    write_atomic(path, buffer.getvalue())
+
+
+def _result(paths: list[Path], responses: Sequence[Response], device: str) -> Result:
+    measures: dict[str, Any] = {}
+    for system in SYSTEMS:
+        found = [it for it in responses if it.system == system]
+        measures[f"{system}_mean_tokens"] = round(sum(it.response_tokens for it in found) / len(found), 2)
+        measures[f"{system}_truncated"] = sum(it.truncated for it in found)
+    return Result(
+        paths,
+        counts={"prompts": len(responses) // len(SYSTEMS), "responses": len(responses)},
+        tokens={"answers": sum(it.response_tokens for it in responses)},
+        device=device,
+        measures=measures,
+    )
