@@ -78,7 +78,7 @@ def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...],
     from jobs.common.stage import RunContext
 
     changes = [*os.environ.get("CAI_SET", "").split(), *sets]
-    name = run or Path(recipe).stem
+    name = run or Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")  # not stem: smollm2-1.7b
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise ConfigError(f"--run {name!r}: use letters, digits, '-', '_' and '.'.")
     if name in {"models", "journal"}:

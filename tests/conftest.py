@@ -16,7 +16,7 @@ os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1", TOKENIZERS_P
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("CAI_", "OPENAI_")) and name != "CAI_SEED_DATA":
+        if name.startswith(("CAI_", "OPENAI_", "INITIAL_")) and name != "CAI_SEED_DATA":
             monkeypatch.delenv(name)
 
 

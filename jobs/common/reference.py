@@ -43,14 +43,19 @@ def _first_comment(text: str) -> str:
 
 
 def _section(prefix: str, model: type[BaseModel]) -> Iterator[str]:
-    title = f"`{prefix}`" if prefix else "Top level"
-    yield f"\n## {title}\n\n{(model.__doc__ or '').strip()}\n\n| key | default | values | meaning |\n|---|---|---|---|\n"
+    yield _heading(prefix, model)
     dotted = {f"{prefix}.{name}" if prefix else name: field for name, field in model.model_fields.items()}
     nested = {path: nested_model(field.annotation) for path, field in dotted.items()}
     yield from (_row(path, field) for path, field in dotted.items() if nested[path] is None or field.description)
     for path, section in nested.items():
         if section is not None and path != "dpo.mix_in":  # the same table as sft.mix_in
             yield from _section(path, section)
+
+
+def _heading(prefix: str, model: type[BaseModel]) -> str:
+    title = f"`{prefix}`" if prefix else "Top level"
+    meaning = (model.__doc__ or "").strip()
+    return f"\n## {title}\n\n{meaning}\n\n| key | default | values | meaning |\n|---|---|---|---|\n"
 
 
 def _row(path: str, field: FieldInfo) -> str:

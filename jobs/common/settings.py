@@ -90,7 +90,7 @@ class GenerateSettings(Settings):
     prompts_per_principle: Positive = 10
     """Red-team prompts wanted for every principle."""
     prompts_per_request: Positive = 5
-    """Prompts asked for in one request."""
+    """Prompts asked for in one request; 1 shows examples as chat turns, for models too small to write a list."""
     max_requests_per_principle: Positive = 12
     """Requests before a principle that is still short is reported as short."""
     prompt_tokens: Positive = 600

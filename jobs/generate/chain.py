@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from jobs.common.constitution import Constitution
 from jobs.common.records import Failure, RedTeamPrompt, Revision
 from jobs.common.settings import GenerateSettings
 from jobs.generate import wording
 from jobs.generate.ask import ask_text, together
+from jobs.generate.filters import revision_fault
 from jobs.generate.replies import Text
 from jobs.generate.requests import ChatRequest, Sampling, Schema, Step, Turn
 from jobs.generate.teacher import RefusedError, Teacher
@@ -47,9 +49,7 @@ class Chains:
     settings: GenerateSettings
     sampling: Sampling
 
-    async def run(
-        self, prompts: list[RedTeamPrompt], progress: Callable[[int, int], None]
-    ) -> list[Chained | Failure]:
+    async def run(self, prompts: list[RedTeamPrompt], progress: Callable[[int, int], None]) -> list[Chained | Failure]:
         """Run every prompt's chain, in the prompts' order.
 
         Args:
@@ -80,14 +80,16 @@ class Chains:
             step = "critique"
             before = wording.demonstration_turns(self.constitution, self.settings.few_shot)
             turns = wording.critique_turns(before, prompt.prompt, initial.text, principle)
-            critique = await self._text("critique", turns, wording.CRITIQUE, lane)
+            critique = await ask_text(self.teacher, self._request("critique", turns, wording.CRITIQUE, lane))
             step = "revision"
             turns = wording.revision_turns(turns, critique.text, principle)
-            revision = await self._text("revision", turns, wording.REVISION, lane)
-        except RefusedError as error:
-            return Failure(
-                id=prompt.id, principle_id=principle.id, step=step, reason=error.reason, detail=error.detail
+            revision = await ask_text(
+                self.teacher,
+                self._request("revision", turns, wording.REVISION, lane),
+                fault=partial(revision_fault, initial.text, critique.text),
             )
+        except RefusedError as error:
+            return Failure(id=prompt.id, principle_id=principle.id, step=step, reason=error.reason, detail=error.detail)
         record = Revision(
             id=prompt.id,
             principle_id=principle.id,
@@ -120,15 +122,13 @@ class Chains:
         )
         return await ask_text(student or self.teacher, request)
 
-    async def _text(self, step: Step, turns: tuple[Turn, ...], schema: Schema, lane: int) -> Text:
-        tokens = self.settings.critique_tokens if step == "critique" else self.settings.response_tokens
-        request = ChatRequest(
+    def _request(self, step: Step, turns: tuple[Turn, ...], schema: Schema, lane: int) -> ChatRequest:
+        return ChatRequest(
             step=step,
             turns=turns,
-            max_tokens=tokens,
+            max_tokens=self.settings.critique_tokens if step == "critique" else self.settings.response_tokens,
             sampling=self.sampling,
             prompt_version=wording.PROMPT_VERSION,
             schema=schema,
             lane=lane,
         )
-        return await ask_text(self.teacher, request)

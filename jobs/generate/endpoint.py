@@ -33,11 +33,18 @@ class Endpoint:
     """More than one only for embedded servers."""
     structured: Literal["auto", "on", "off"]
     key: str = field(default=NO_KEY, repr=False)
+    key_name: str = "OPENAI_API_KEY"
+    """Environment variable the key comes from, for messages."""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Is it served inside this process?"""
+        return self.logical.startswith("embedded:")
 
     @property
     def shown(self) -> str:
         """Name for messages: scheme, host and port, never a user name, password or query."""
-        return "the embedded model" if self.logical.startswith("embedded:") else _shown(self.base_urls[0])
+        return "the embedded model" if self.is_embedded else _shown(self.base_urls[0])
 
 
 def remote_endpoint(
@@ -58,7 +65,7 @@ def remote_endpoint(
             f"Set one of them (in compose: make key), then run the same command again."
         )
     logical = parts.hostname + (f":{parts.port}" if parts.port else "")
-    return Endpoint(logical, model, (url.rstrip("/"),), structured, key or NO_KEY)
+    return Endpoint(logical, model, (url.rstrip("/"),), structured, key or NO_KEY, key_name)
 
 
 def base_url(environment: Mapping[str, str]) -> str:

@@ -40,7 +40,7 @@ class Fault:
     """What the endpoint asked us to wait, in seconds."""
 
 
-def classify(error: Any, model: str) -> Fault:
+def classify(error: Any, model: str, key_name: str) -> Fault:
     """Judge an error of the client; anything without a status is a broken connection or a timeout."""
     if isinstance(error, MalformedError):
         return Fault("retry", f"it answers with something that is no chat completion ({error}).")
@@ -54,7 +54,7 @@ def classify(error: Any, model: str) -> Fault:
     if status in RETRIED or status >= 500:
         return Fault("retry", f"HTTP {status}: {said}.", retry_after_s=_retry_after(error.response.headers))
     if status in {401, 403} and not POLICY.search(said):
-        return Fault("fatal", f"HTTP {status}: the key is refused. Check OPENAI_API_KEY or its file.")
+        return Fault("fatal", f"HTTP {status}: the key is refused. Check {key_name} or its file.")
     if status == 404:
         return Fault("fatal", f"HTTP 404: no model {model!r} here ({said}). Set teacher.model or OPENAI_BASE_URL.")
     return _bad_request(status, said)

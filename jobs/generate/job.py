@@ -75,7 +75,7 @@ def _generate(stage: OpenStage) -> None:
         if journal.damaged:
             say(f"generate: {journal.path} has {journal.damaged} damaged lines; what they held is asked again")
         with StageProgress("generate", stage.folder) as progress:
-            embedded = endpoints.teacher.logical.startswith("embedded:")
+            embedded = endpoints.teacher.is_embedded
             session = Session(
                 context,
                 context.constitution(),
@@ -160,9 +160,7 @@ def _finish(stage: OpenStage, session: Any, prompts: list[RedTeamPrompt], rows: 
         "new_cost_usd": meter.cost_usd(meter.new),
         "failures_by_reason": dict(by_failure),
     }
-    stage.finish(
-        Result(outputs, counts, dict(by_reason), tokens, cost_usd=meter.total_usd, measures=measures)
-    )
+    stage.finish(Result(outputs, counts, dict(by_reason), tokens, cost_usd=meter.total_usd, measures=measures))
     _say_done(stage, counts, by_reason, tokens, meter.money())
 
 
@@ -178,6 +176,6 @@ def _say_done(
     )
     if context.recipe.teacher.endpoint == "embedded":
         say(
-            "generate: a 135M teacher shows the machinery, not quality. A real run: OPENAI_API_KEY=... cai generate "
-            f"--run real --recipe {context.run} --set teacher.endpoint=api --set teacher.model=MODEL"
+            "generate: a 135M teacher shows the machinery, not quality. A real run, with a key in OPENAI_API_KEY: "
+            "cai fetch --recipe smollm2-135m && cai generate --recipe smollm2-135m"
         )

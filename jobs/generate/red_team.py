@@ -60,9 +60,7 @@ class Collected:
             record = {"prompt": draft.prompt, "sample_index": draft.sample_index}
             reason, detail = fault
             self.dropped.append(
-                Dropped(
-                    id=draft.id, principle_id=draft.principle_id, drop_reason=reason, detail=detail, record=record
-                )
+                Dropped(id=draft.id, principle_id=draft.principle_id, drop_reason=reason, detail=detail, record=record)
             )
             return
         self._seen.append((words, draft.prompt))
@@ -92,7 +90,16 @@ class RedTeam:
         wanted = self.settings.prompts_per_principle
         total = wanted * len(self.constitution.principles)
         while work := self._next_round(found):
-            replies = await together([self._ask(*request, lane) for lane, request in enumerate(work)])
+            come = len(found.drafts)
+
+            async def ask(principle: Principle, index: int, lane: int) -> tuple[list[str], Failure | None]:
+                nonlocal come
+                reply = await self._ask(principle, index, lane)
+                come += len(reply[0])
+                progress(min(come, total - 1), total)  # not yet checked, so not yet all
+                return reply
+
+            replies = await together([ask(*request, lane) for lane, request in enumerate(work)])
             for (principle, index), (prompts, failure) in zip(work, replies, strict=True):
                 found.requests[principle.id] = index + 1
                 if failure:

@@ -19,6 +19,7 @@ from typing import Any
 
 import openai
 
+from jobs.common.console import say
 from jobs.common.errors import UnavailableError
 from jobs.generate import faults
 from jobs.generate.endpoint import Endpoint
@@ -106,9 +107,9 @@ class Teacher:
             try:
                 reply = await self._call(form, without)
             except (openai.APIError, faults.MalformedError) as error:
-                fault = faults.classify(error, self.endpoint.model)
+                fault = faults.classify(error, self.endpoint.model, self.endpoint.key_name)
                 if fault.kind == "parameter" and fault.detail not in without and self._may_leave_out(fault.detail):
-                    self._without.add(fault.detail)
+                    self._leave_out(fault.detail)
                     continue
                 attempts += 1
                 await asyncio.sleep(self._delay_s(fault, attempts))
@@ -119,6 +120,11 @@ class Teacher:
 
     def _may_leave_out(self, parameter: str) -> bool:
         return parameter != "response_format" or self.endpoint.structured == "auto"
+
+    def _leave_out(self, parameter: str) -> None:
+        if parameter not in self._without and parameter in {"temperature", "top_p"}:
+            say(f"{self.endpoint.shown} takes no {parameter}; asking without it, whatever the recipe says")
+        self._without.add(parameter)
 
     async def _call(self, request: ChatRequest, without: frozenset[str]) -> Reply:
         client = self.clients[request.lane % len(self.clients)]
@@ -168,12 +174,19 @@ class Teacher:
 async def connect(endpoint: Endpoint, limits: Limits, journal: Journal, meter: Meter) -> AsyncIterator[Teacher]:
     """Open the clients of an endpoint and close them at the end; nothing is asked yet."""
     clients = [
-        openai.AsyncOpenAI(base_url=url, api_key=endpoint.key, timeout=limits.timeout_s, max_retries=0)
+        openai.AsyncOpenAI(
+            base_url=url,
+            api_key=endpoint.key,
+            timeout=limits.timeout_s,
+            max_retries=0,
+            # A proxy of the environment cannot reach this process's own loopback.
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if endpoint.is_embedded else None,
+        )
         for url in endpoint.base_urls
     ]
     slots = asyncio.Semaphore(limits.concurrency)
     try:
-        yield Teacher(endpoint, limits, journal, meter, clients, slots)
+        yield Teacher(endpoint, limits, journal, meter, clients, slots, _known=endpoint.is_embedded)
     finally:
         for client in clients:
             await client.close()

@@ -114,7 +114,7 @@ def draft_turns(principle: Principle, kind: str) -> tuple[Turn, ...]:
             "user",
             f"Principle: {principle.title}. {principle.text}\n\n"
             f"Write {critique if kind == 'critique_request' else revision} "
-            "Use two or three sentences, speak to the assistant as \"you\", and write nothing but the request.",
+            'Use two or three sentences, speak to the assistant as "you", and write nothing but the request.',
         ),
     )
 

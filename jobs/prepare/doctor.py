@@ -45,7 +45,10 @@ def all_checks(context: RunContext, machine: Machine) -> Iterator[Check]:
     real_model = context.recipe.student.model != "embedded"
     yield check_gpu(machine, real_model=real_model)
     yield check_disk(context.runs, REAL_DISK if real_model else DEMO_DISK)
-    yield from check_keys(machine, context.recipe)
+    if (context.folder / "generate/manifest.json").exists():
+        yield Check("ok", "key", "none needed any more: generate has finished")
+    else:
+        yield from check_keys(machine, context.recipe)
     yield check_write(context.runs, machine)
     yield check_tmp(Path(tempfile.gettempdir()))
 

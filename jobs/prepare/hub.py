@@ -104,7 +104,9 @@ def _hub_errors(key: str, repo: str, revision: str) -> Iterator[None]:
     from huggingface_hub import errors
 
     where = f"{key}: {repo} at revision {revision!r}"
-    unreachable = (errors.HTTPError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError)
+    # HTTPError is the hub client's own transport error, whichever HTTP library it uses; it is not re-exported.
+    no_answer: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+    unreachable = (no_answer, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError)
     try:
         yield
     except errors.GatedRepoError as error:

@@ -1,4 +1,4 @@
-"""Let the student itself write the initial responses on the GPU: `cai respond --system base`.
+"""Let the student itself write the initial responses on the GPU: `cai initial`.
 
 For recipes with `initial.endpoint: file`, when no endpoint serves the student. Answers generate/prompts.jsonl by
 sampling and writes `initial/responses.jsonl`, which generate then reads.

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fetched import Fetched
-from jobs.common.jsonl import sha256_file
+from jobs.common.jsonl import sha256_file, sha256_json
 from jobs.common.stage import RunContext
 from jobs.train.device import Device
 
@@ -30,7 +30,7 @@ class Student:
     name: str
     """Short name, such as `smollm2-135m-instruct`."""
     revision: str
-    """What identifies the exact weights: hub commit, or hash of the files."""
+    """What identifies the exact weights: hub commit, or hash over the files' hashes."""
     template: str
     """`chatml` or `mistral`."""
 
@@ -59,7 +59,7 @@ def find_student(context: RunContext, fetched: Fetched) -> Student:
         raise DataError(f"{folder / (missing or ['config.json'])[0]} (student) is missing. {again}")
     if not any(folder.glob("*.safetensors")):
         raise DataError(f"{folder} (student) has no *.safetensors; other weight formats can run code and are refused.")
-    revision = found.revision or min(found.sha256.values(), default="unknown")
+    revision = found.revision or sha256_json(found.sha256)
     return Student(folder, found.name, revision, context.recipe.student.chat_template)
 
 

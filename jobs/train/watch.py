@@ -22,7 +22,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from jobs.common.console import StageProgress
 from jobs.common.errors import StoppedError
-from jobs.common.jsonl import write_atomic
 from jobs.train.checkpoints import seal_checkpoint
 from jobs.train.history import log_lines
 
@@ -72,13 +71,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self.flag.asked:
             if self._random:
                 _set_random(self._random)
-            self._stop(state, control)
+            self._stop(control)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """An optimizer step ended."""
         self._random = _get_random()
         if self.flag.asked:
-            self._stop(state, control)
+            self._stop(control)
         elif state.global_step >= state.max_steps or time.monotonic() - self._saved_at >= self.save_s:
             control.should_save = True
 
@@ -87,7 +86,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         latest = state.log_history[-1] if state.log_history else {}
         if "loss" in latest:
             self.progress.update("training", state.global_step, state.max_steps, f"loss {latest['loss']:.4f}")
-            write_atomic(self.log, log_lines(state.log_history))
+            with self.log.open("ab") as file:  # for watching; the loop writes it whole at the end
+                file.write(log_lines([latest]))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A checkpoint was written: seal it."""
@@ -111,10 +111,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """An evaluation ended."""
         self._evaluated = 0
 
-    def _stop(self, state: TrainerState, control: TrainerControl) -> None:
+    def _stop(self, control: TrainerControl) -> None:
         self.stopped = True
         control.should_training_stop = True
-        control.should_save = state.global_step > 0
+        # Before a step ended in this process the checkpoint it began from, if any, is still the state to resume.
+        control.should_save = bool(self._random)
 
 
 def _get_random() -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_a_demonstration_of_an_unknown_principle_is_named(write: Write) -> None:
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="No constitution 'rumania'.*anthropic, romania, south_africa"):
+    with pytest.raises(ConfigError, match=r"No constitution 'rumania'.*anthropic, romania, south_africa"):
         load_constitution("rumania")
 
 

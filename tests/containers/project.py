@@ -46,6 +46,8 @@ class Project:
     name: str
     files: tuple[str, ...] = CPU
     environment: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    """Compose commands; `down` ends those that a failed test left."""
 
     def command(self, *arguments: str, profile: str = "dpo") -> list[str]:
         """A compose command line of this project."""
@@ -54,7 +56,7 @@ class Project:
 
     def start(self, *arguments: str, profile: str = "dpo") -> subprocess.Popen[str]:
         """Start a compose command; its output is kept."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*arguments, profile=profile),
             cwd=self.folder,
             env=OUTSIDE | BUILD | self.environment,
@@ -62,15 +64,18 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.started.append(process)
+        return process
 
-    def run(self, *arguments: str, profile: str = "dpo", timeout_s: float = 1500) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, profile: str = "dpo", timeout_s: float = 2400) -> subprocess.CompletedProcess[str]:
         """Run a compose command to its end."""
         process = self.start(*arguments, profile=profile)
         try:
             output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+            process.terminate()
+            output, _ = process.communicate(timeout=180)
+            raise AssertionError(f"{arguments} did not end in {timeout_s} s. It said:\n{output[-4000:]}") from None
         return subprocess.CompletedProcess(process.args, process.returncode, output, "")
 
     def up(self, profile: str) -> subprocess.CompletedProcess[str]:
@@ -106,7 +111,7 @@ class Project:
 
     def exec_in(self, service: str, script: str) -> str:
         """Run a shell script inside the service's running container; quick enough to watch a job closely."""
-        output: bytes = self.container(service).exec_run(["sh", "-c", script]).output
+        output: bytes = self.container(service).exec_run(["sh", "-c", script], stderr=False).output
         return output.decode()
 
     def read_json(self, path: str) -> Any:
@@ -124,6 +129,10 @@ class Project:
 
     def down(self) -> None:
         """Remove everything this project left on the engine."""
+        for process in self.started:
+            if process.poll() is None:
+                process.terminate()
+                process.communicate(timeout=180)
         self.run("down", "-v", "--remove-orphans", timeout_s=300)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
 
@@ -37,7 +38,7 @@ def killed(project: Project) -> list[str]:
     """Kill generate in the middle; the keys of the replies it had journalled."""
     process = project.start(*up_arguments("generate"), profile="generate")
     wait_until(lambda: running(project, "generate", process), 120, "generate runs")
-    count = f"grep -c crc32 /runs/{JOURNAL} || true"
+    count = f"cat /runs/{JOURNAL} | grep -c crc32"
     wait_until(lambda: int(project.exec_in("generate", count) or 0) >= 8, 240, "generate journalled eight replies")
     project.container("generate").kill("SIGKILL")
     process.communicate(timeout=120)
@@ -67,10 +68,10 @@ def test_the_killed_run_finished(calm: Project) -> None:
 
 def test_after_a_stop_in_sft_the_adapter_is_the_same(calm: Project) -> None:
     calm.exec_in_volume("mkdir -p /runs/stopped && cp -a /runs/calm/fetch /runs/calm/generate /runs/stopped/")
-    stopped = Project(calm.engine, calm.folder, calm.name, environment=calm.environment | {"CAI_RUN": "stopped"})
+    stopped = replace(calm, environment=calm.environment | {"CAI_RUN": "stopped"})
     process = stopped.start(*up_arguments("sft"), profile="sft")
     wait_until(lambda: running(stopped, "sft", process), 120, "sft runs")
-    steps = "cat /runs/stopped/sft/log.jsonl 2>/dev/null | wc -l"
+    steps = "cat /runs/stopped/sft/log.jsonl | wc -l"
     wait_until(lambda: int(stopped.exec_in("sft", steps)) >= 2, 240, "sft made two steps")
     stopped.container("sft").kill("SIGTERM")
     output = process.communicate(timeout=180)[0]

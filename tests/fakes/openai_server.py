@@ -1,9 +1,9 @@
 """A real HTTP server on the loopback that talks like an OpenAI-compatible endpoint, with a queue and a history.
 
-    with FakeServer() as server:
-        server.enqueue(Answer(status=429, headers={"Retry-After": "0.05"}))
-        ...                        # whatever is not in the queue is answered by `server.respond`
-        assert len(server.history) == 2
+with FakeServer() as server:
+    server.enqueue(Answer(status=429, headers={"Retry-After": "0.05"}))
+    ...                        # whatever is not in the queue is answered by `server.respond`
+    assert len(server.history) == 2
 """
 
 from __future__ import annotations
@@ -18,10 +18,40 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-WORDS = (
-    "river market teacher bicycle winter garden window engine letter mountain bread station cousin blanket ticket orange "
-    "doctor kitchen bridge holiday football neighbour salary island camera ladder basket museum pepper violin lantern farmer"
-).split()
+WORDS = [
+    "river",
+    "market",
+    "teacher",
+    "bicycle",
+    "winter",
+    "garden",
+    "window",
+    "engine",
+    "letter",
+    "mountain",
+    "bread",
+    "station",
+    "cousin",
+    "blanket",
+    "ticket",
+    "orange",
+    "doctor",
+    "kitchen",
+    "bridge",
+    "holiday",
+    "football",
+    "neighbour",
+    "salary",
+    "island",
+    "camera",
+    "ladder",
+    "basket",
+    "museum",
+    "pepper",
+    "violin",
+    "lantern",
+    "farmer",
+]
 
 
 @dataclass(frozen=True)
@@ -131,7 +161,7 @@ class FakeServer:
         found = self.respond(body)
         return found if isinstance(found, Answer) else Answer(content=found)
 
-    def _handler(fake) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+    def _handler(fake) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 

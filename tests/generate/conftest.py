@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.fakes.openai_server import FakeServer
 from tests.generate.world import KEY, World, finish_fetch, recipe_text, write_constitution
+
+# A loaded machine must not turn a slow example into a failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture

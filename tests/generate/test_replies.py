@@ -65,7 +65,7 @@ def test_one_prompt_may_come_without_a_number_and_in_quotes() -> None:
     [
         ("A good answer.", "stop", Text("A good answer.")),
         ('{"critique": "It is cold."}', "stop", Text("It is cold.")),
-        ("```json\n{\"critique\": \"It is cold.\"}\n```", "stop", Text("It is cold.")),
+        ('```json\n{"critique": "It is cold."}\n```', "stop", Text("It is cold.")),
         ("It is cold and says nothing of them. It also", "length", Text("It is cold and says nothing of them.", True)),
         ("Fine.<|im_end|>", "stop", Text("Fine.")),
         ("A lone \ud800 surrogate.", "stop", Text("A lone ? surrogate.")),

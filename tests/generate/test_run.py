@@ -9,26 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import pytest
 
 from jobs.common.recipe import PROJECT
 from tests.fakes.openai_server import Answer, plausible
 from tests.generate.world import KEY, PRINCIPLES, World
-
-HUB_COLUMNS = [
-    "init_prompt",
-    "init_response",
-    "critic_prompt",
-    "critic_response",
-    "revision_prompt",
-    "revision_response",
-    "prompt",
-    "messages",
-    "chosen",
-    "rejected",
-]
-OURS = ["id", "principle_id", "split", "initial_model", "model", "prompt_version"]
 
 
 def test_every_output_is_there_and_counts_agree(world: World) -> None:
@@ -117,37 +102,6 @@ def outputs(world: World) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["train_sft", "test_sft", "train_prefs", "test_prefs"])
-def test_parquet_has_the_hub_columns_and_types_then_ours(world: World, name: str) -> None:
-    assert world.generate() == 0
-    table = pyarrow.parquet.read_table(world.stage / "data" / f"{name}.parquet")
-    assert table.column_names == HUB_COLUMNS + OURS
-    string = pyarrow.string()
-    turn = pyarrow.struct([("content", string), ("role", string)])
-    chats = {"messages", "chosen", "rejected"}
-    assert all(
-        field.type == (pyarrow.list_(turn) if field.name in chats else string) for field in table.schema
-    ), table.schema
-    row: dict[str, Any] = table.to_pylist()[0]
-    assert row["chosen"] == [
-        {"content": row["prompt"], "role": "user"},
-        {"content": row["revision_response"], "role": "assistant"},
-    ]
-    assert row["messages"] == row["chosen"]
-    assert row["rejected"][1]["content"] == row["init_response"]
-    assert row["split"] == {"train_sft": "sft", "train_prefs": "dpo"}.get(name, "held_out")
-
-
-def test_datasets_loads_the_folder(world: World) -> None:
-    import datasets
-
-    assert world.generate() == 0
-    table = datasets.Dataset.from_parquet(
-        str(world.stage / "data" / "train_sft.parquet"), cache_dir=str(world.folder / "cache")
-    )
-    assert table.num_rows == len(world.rows("sft.jsonl"))
-
-
 def test_a_refused_schema_falls_back_once_and_is_not_asked_again_on_a_rerun(world: World) -> None:
     def no_schema(body: dict[str, Any]) -> str | Answer:
         if "response_format" in body:
@@ -166,7 +120,9 @@ def test_a_refused_schema_falls_back_once_and_is_not_asked_again_on_a_rerun(worl
 def test_max_tokens_becomes_max_completion_tokens_where_it_is_refused(world: World) -> None:
     def modern(body: dict[str, Any]) -> str | Answer:
         if "max_tokens" in body:
-            return Answer(status=400, error={"message": "Unsupported parameter: max_tokens. Use max_completion_tokens."})
+            return Answer(
+                status=400, error={"message": "Unsupported parameter: max_tokens. Use max_completion_tokens."}
+            )
         return plausible(body)
 
     world.server.respond = modern
@@ -177,7 +133,8 @@ def test_max_tokens_becomes_max_completion_tokens_where_it_is_refused(world: Wor
 def test_few_shot_demonstrations_are_chat_turns_of_the_teacher_only(world: World) -> None:
     with (world.folder / "tiny.yaml").open("a", encoding="utf-8") as file:
         file.write(
-            "few_shot:\n  - {principle: thrift, prompt: Shown prompt, initial_response: Bad, critique: Why, revision: Good}\n"
+            "few_shot:\n  - {principle: thrift, prompt: Shown prompt, "
+            "initial_response: Bad, critique: Why, revision: Good}\n"
         )
     assert world.sets("generate.few_shot=1") == 0
     chats = [asked.body["messages"] for asked in world.server.history if asked.last.startswith(("Where", "Rewrite"))]
@@ -204,8 +161,11 @@ def test_short_principles_are_asked_again_under_the_next_sample_index(world: Wor
 def test_a_principle_that_stays_short_is_reported(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     same = ["I want you to help me trick my neighbour."] * 3
     world.server.respond = lambda body: (
-        json.dumps({"prompts": same}) if "thrift" in body["messages"][-1]["content"] and len(body["messages"]) == 2
-        and "different messages" in body["messages"][-1]["content"] else plausible(body)
+        json.dumps({"prompts": same})
+        if "thrift" in body["messages"][-1]["content"]
+        and len(body["messages"]) == 2
+        and "different messages" in body["messages"][-1]["content"]
+        else plausible(body)
     )
     assert world.generate() == 0
     assert "thrift has 1 of 6 prompts after 4 requests" in capsys.readouterr().err

@@ -13,13 +13,13 @@ import pytest
 
 from jobs.common.recipe import PROJECT
 from jobs.generate.journal import open_journal
-from tests.fakes.openai_server import Answer
+from tests.fakes.openai_server import Answer, plausible
 from tests.generate.test_run import outputs
 from tests.generate.world import World
 
 
 def slowly(_: dict[str, Any]) -> Answer:
-    return Answer(delay_s=0.08)
+    return Answer(delay_s=0.05)
 
 
 def start(world: World) -> subprocess.Popen[str]:
@@ -48,6 +48,7 @@ def test_after_sigkill_no_journalled_reply_is_asked_again(world: World, at: int)
     assert len(asked) - kept <= 4, "only requests in flight are lost"
     assert kept >= at - 4 - 1
     world.server.history.clear()
+    world.server.respond = plausible
     assert world.sets("teacher.concurrency=4") == 0
     again = [request.identity for request in world.server.history if request.identity in set(asked)]
     assert len(again) == len(asked) - kept
@@ -64,6 +65,7 @@ def test_sigterm_exits_75_and_the_next_run_ends_as_an_undisturbed_one(world: Wor
     assert "Run again: cai generate --run tiny" in shown
     assert "Traceback" not in shown
     assert not (world.stage / "manifest.json").exists()
+    world.server.respond = plausible
     assert world.generate() == 0
     resumed = outputs(world)
     (world.runs / "journal" / "replies.jsonl").unlink()
@@ -97,9 +99,7 @@ def test_a_damaged_journal_is_named_and_only_its_line_is_asked_again(
     assert len(world.server.history) == 1
 
 
-def test_another_process_on_the_same_run_says_who_holds_it(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_process_on_the_same_run_says_who_holds_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.server.respond = slowly
     process = start(world)
     wait_for(world, 3)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jobs.__main__ import main
 from jobs.common.jsonl import write_json
 from jobs.common.recipe import load_recipe
@@ -94,3 +96,10 @@ def finish_fetch(context: RunContext, gguf: str | None = None) -> None:
         fetched = {"student": student, "teacher_gguf": gguf, "initial_gguf": gguf, "mix_in": {}}
         write_json(stage.folder / "models.json", fetched)
         stage.finish(Result(outputs=[stage.folder / "models.json"]))
+
+
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one error line that was printed."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, lines
+    return lines[0]

@@ -236,5 +236,14 @@ def test_run_prints_one_line_per_check_and_stops_on_a_failure(
     assert {line.split(":")[1].split()[1] for line in lines} >= {"gpu", "disk", "key", "write", "tmp"}
 
 
+def test_a_run_whose_data_is_made_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAI_KEY_CONFIGURED", "")
+    context = RunContext(load_recipe("demo", ["teacher.endpoint=api"]), run="demo", runs=tmp_path)
+    manifest = context.folder / "generate/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    doctor.run(context)
+
+
 def test_run_with_the_demo_recipe_finds_nothing_that_stops_it(tmp_path: Path) -> None:
     doctor.run(RunContext(load_recipe("demo"), run="demo", runs=tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,8 +21,6 @@ from jobs.common.stage import RunContext
 from jobs.train import checkpoints, dpo, sft, watch
 
 Runs = Callable[..., RunContext]
-STEPS = {"max_steps": 8, "save_minutes": 1e-9}
-"""A checkpoint after every step."""
 
 
 def adapter_sha256(context: RunContext, stage: str) -> str:
@@ -81,24 +80,28 @@ def test_sigterm_to_the_command_then_the_same_command_gives_the_undisturbed_adap
     assert adapter_sha256(context, "sft") == adapter_sha256(undisturbed, "sft")
 
 
-@pytest.mark.parametrize("micro_batches", [5, 6, 16], ids=["inside a step", "after a step", "after the last step"])
-def test_a_stop_anywhere_resumes_to_the_undisturbed_adapter(
-    tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, micro_batches: int
-) -> None:
-    lora = {"rank": 4, "alpha": 8, "dropout": 0.2}
-    context = tiny_run(sft={"max_steps": 8, "lora": lora})
-    with monkeypatch.context() as patch:
-        stop_after(patch, micro_batches)
-        with pytest.raises(StoppedError, match="Run the same command"):
-            sft.run(context)
-    undisturbed = copy_run(context, "undisturbed")
-
-    sft.run(context)
+def test_a_stop_anywhere_resumes_to_the_undisturbed_adapter(tiny_run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = tiny_run(sft={"max_steps": 5, "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}})
+    stops = {
+        "inside a step": [5],
+        "inside the first step of an epoch": [9],
+        "after a step, then inside the first step of the resumed run": [4, 1],
+        "after the last step": [10],
+    }
+    runs = {name: copy_run(undisturbed, name.replace(" ", "-").replace(",", "")) for name in stops}
     sft.run(undisturbed)
 
-    assert adapter_sha256(context, "sft") == adapter_sha256(undisturbed, "sft")
-    logs = [(it.folder / "sft" / "log.jsonl").read_text() for it in (context, undisturbed)]
-    assert logs[0].count("\n") == logs[1].count("\n") == 8
+    for name, context in runs.items():
+        for micro_batches in stops[name]:
+            with monkeypatch.context() as patch:
+                stop_after(patch, micro_batches)
+                with pytest.raises(StoppedError, match="Run the same command"):
+                    sft.run(context)
+        sft.run(context)
+
+        assert adapter_sha256(context, "sft") == adapter_sha256(undisturbed, "sft"), name
+        log = (context.folder / "sft" / "log.jsonl").read_text()
+        assert [line["step"] for line in map(json.loads, log.splitlines())] == [1, 2, 3, 4, 5]
 
 
 def test_dpo_resumes_to_the_undisturbed_adapter_with_the_sft_model_as_reference(
@@ -134,14 +137,14 @@ def test_a_stop_before_the_first_step_saves_nothing_and_says_so(
 def test_a_broken_newest_checkpoint_is_named_and_the_one_before_it_is_used(
     tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    context = tiny_run(sft=STEPS)
+    context = tiny_run(sft={"max_steps": 4, "save_minutes": 1e-9})
     with monkeypatch.context() as patch:
-        stop_after(patch, 8)
+        stop_after(patch, 6)
         with pytest.raises(StoppedError):
             sft.run(context)
     folder = context.folder / "sft" / "checkpoints"
-    assert [path.name for path in sorted(folder.glob("checkpoint-*"))] == ["checkpoint-3", "checkpoint-4"]
-    optimizer = folder / "checkpoint-4" / "optimizer.pt"
+    assert [path.name for path in sorted(folder.glob("checkpoint-*"))] == ["checkpoint-2", "checkpoint-3"]
+    optimizer = folder / "checkpoint-3" / "optimizer.pt"
     optimizer.write_bytes(optimizer.read_bytes()[:-100])
     undisturbed = copy_run(context, "undisturbed")
 
@@ -149,8 +152,8 @@ def test_a_broken_newest_checkpoint_is_named_and_the_one_before_it_is_used(
     sft.run(undisturbed)
 
     said = capsys.readouterr().err
-    assert "checkpoint-4 is damaged (optimizer.pt changed)" in said
-    assert "going on from step 3" in said
+    assert "checkpoint-3 is damaged (optimizer.pt changed)" in said
+    assert "going on from step 2" in said
     assert adapter_sha256(context, "sft") == adapter_sha256(undisturbed, "sft")
 
 
