@@ -3,7 +3,7 @@
 # can be reached. Does nothing where an engine with a new enough compose already answers. Needs root only to start one.
 #   eval "$(docker/engine.sh up)"   exports DOCKER_HOST, DOCKER_CONFIG and PATH as far as they differ
 #   docker/engine.sh stop           ends an engine that `up` started
-#   docker/engine.sh prune          says when disk is short, and cuts the engine's build cache to 20 GB first
+#   docker/engine.sh prune          cuts the engine's build cache to 20 GB and says when disk is short all the same
 set -euo pipefail
 
 root=${CAI_ENGINE_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/cai-engine}
@@ -140,11 +140,12 @@ stop() {
 prune() {
   local where free_gb
   where=$(docker info --format '{{.DockerRootDir}}')
+  docker image prune -f >/dev/null
+  docker buildx prune -f --max-used-space "$keep_cache" >/dev/null
   free_gb=$(df --output=avail -BG "$where" 2>/dev/null | tail -1 | tr -dc '0-9')
-  if [ "${free_gb:-0}" -ge "$need_free_gb" ]; then return; fi
-  say "only ${free_gb:-?} GB of disk are free under $where (both images and their cache want $need_free_gb): cutting the build cache to $keep_cache"
-  docker image prune -f >&2
-  docker buildx prune -f --max-used-space "$keep_cache" >&2
+  if [ "${free_gb:-0}" -lt "$need_free_gb" ]; then
+    say "only ${free_gb:-?} GB of disk are free under $where; both images and their cache want $need_free_gb"
+  fi
 }
 
 case ${1:-} in

@@ -6,7 +6,6 @@
 # CAI_RECIPE, CAI_RUN, CAI_SET choose what runs; BUILD=--no-build uses images as they are; GPU=0 or 1 overrides the look.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-here=$0
 . docker/settings.sh
 
 stages=(doctor fetch generate sft dpo respond)
@@ -50,7 +49,7 @@ detach() {
   local log
   mkdir -p logs
   log=logs/$profile-$(date +%Y%m%d-%H%M%S).log
-  setsid nohup "$here" "$profile" >"$log" 2>&1 </dev/null &
+  setsid nohup docker/up.sh "$profile" >"$log" 2>&1 </dev/null &
   say "started; it goes on when this connection drops"
   say "follow:  tail -f $log"
   say "stop:    docker compose --profile $profile stop    (the trainer saves; run it again to go on)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -74,8 +75,8 @@ def initial(**options: Any) -> None:
 
 def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...], redo: bool) -> Any:
     """Read the recipe and put what the command line says into one object."""
+    from jobs.common.context import RunContext
     from jobs.common.recipe import load_recipe
-    from jobs.common.stage import RunContext
 
     changes = [*os.environ.get("CAI_SET", "").split(), *sets]
     name = run or Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")  # not stem: smollm2-1.7b
@@ -83,7 +84,19 @@ def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...],
         raise ConfigError(f"--run {name!r}: use letters, digits, '-', '_' and '.'.")
     if name in {"models", "journal"}:
         raise ConfigError(f"--run {name!r}: that name is taken by the folder {runs}/{name}. Choose another.")
-    return RunContext(recipe=load_recipe(recipe, changes), run=name, runs=Path(runs), redo=redo)
+    given = _given({"--recipe": (recipe, "CAI_RECIPE", "demo"), "--runs": (runs, "CAI_RUNS", "runs")}, sets)
+    return RunContext(recipe=load_recipe(recipe, changes), run=name, runs=Path(runs), redo=redo, given=given)
+
+
+def _given(options: dict[str, tuple[str, str, str]], sets: tuple[str, ...]) -> str:
+    """What must be typed again for the same run: (value, variable, default) of each option, and each --set."""
+    typed = [
+        part
+        for option, (value, variable, default) in options.items()
+        if value != (os.environ.get(variable) or default)
+        for part in (option, value)
+    ]
+    return shlex.join([*typed, *(part for change in sets for part in ("--set", change))])
 
 
 @cai.group()
@@ -125,14 +138,18 @@ for _name, (_module, _help) in STAGES.items():
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise StoppedError("Stopped by SIGTERM before anything was left to save. Run the same command to go on.")
+    raise StoppedError(
+        "Stopped by SIGTERM before anything was left to save. Run the same command to go on, without --redo."
+    )
 
 
 def _as_job_error(error: OSError) -> JobError | None:
     """Disk trouble is the user's to fix; any other OSError is a bug."""
     where = error.filename or "the run folder"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StoppedError(f"Disk full while writing {where}. Free some space, then run the same command to go on.")
+        return StoppedError(
+            f"Disk full while writing {where}. Free some space, then run the same command to go on, without --redo."
+        )
     if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}:
         return ConfigError(f"Cannot write {where}: {error.strerror}. Choose a writable folder with --runs or CAI_RUNS.")
     return None
@@ -149,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
         error.show()
         return EXIT_USAGE
     except (KeyboardInterrupt, click.Abort):
-        say("Stopped by Ctrl-C. Run the same command to go on.")
+        say("Stopped by Ctrl-C. Run the same command to go on, without --redo.")
         return EXIT_INTERRUPTED
     except JobError as error:
         say(f"Error: {error}")

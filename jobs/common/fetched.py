@@ -77,11 +77,13 @@ def load_fetched(context: RunContext) -> Fetched:
         DataError: it is missing or damaged; names the command that writes it.
     """
     path = context.folder / "fetch" / "models.json"
-    again = f"Run: cai fetch --run {context.run} --redo"
+    again = f"Run: {context.command('fetch', '--redo')}"
     try:
         return Fetched.model_validate(read_json(path))
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist. {again}") from error
+    except DataError as error:
+        raise DataError(f"{error} {again}") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.common.errors import ConfigError
 from jobs.common.settings import Recipe
-from jobs.common.yamlfile import KeyPath, YamlFile, load_yaml
+from jobs.common.yamlfile import KeyPath, Loader, YamlFile, load_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where constitutions/, recipes/ and requirements/ lie: the checkout, or /app in the images."""
@@ -45,7 +45,7 @@ OLD_NAMES = {
     "num_train_epochs": "epochs",
     "optim": "nothing (adamw_torch_fused)",
     "output_dir": "--run and --runs",
-    "overwrite_output_dir": "--redo STAGE",
+    "overwrite_output_dir": "--redo",
     "per_device_eval_batch_size": "batch_size",
     "per_device_train_batch_size": "batch_size",
     "preprocessing_num_workers": "nothing",
@@ -80,6 +80,9 @@ def load_recipe(name: str, sets: Iterable[str] = ()) -> Recipe:
     file = load_yaml(path)
     for change in sets:
         _apply(file.value, change)
+        at = tuple(change.partition("=")[0].split("."))
+        for line in [key for key in file.lines if key[: len(at)] == at]:
+            del file.lines[line]  # an error in this value is the command line's, not the file's
     try:
         return Recipe.model_validate(file.value)
     except ValidationError as error:
@@ -97,8 +100,8 @@ def _apply(value: dict[str, Any], change: str) -> None:
             raise ConfigError(f"--set {change!r}: {parent} is a value, not a section.")
         value = child
     try:
-        value[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value[last] = yaml.load(text, Loader=Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {change!r}: {text!r} is not a YAML value.") from error
 
 

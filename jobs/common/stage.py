@@ -21,42 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.console import say
-from jobs.common.constitution import Constitution, load_constitution
+from jobs.common.context import RunContext
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fingerprint import describe_changes
 from jobs.common.jsonl import read_json, sha256_file, sha256_json, write_json
 from jobs.common.provenance import Lock, lock_sha256, provenance
 from jobs.common.runlock import run_lock
-from jobs.common.settings import Recipe
 
-
-@dataclass(frozen=True)
-class RunContext:
-    """What the command line says: which recipe, which run, where state lies."""
-
-    recipe: Recipe
-    run: str
-    runs: Path
-    redo: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        return self.runs / self.run
-
-    @property
-    def models(self) -> Path:
-        """Where fetch puts weights; shared by all runs."""
-        return self.runs / "models"
-
-    @property
-    def journal(self) -> Path:
-        """Folder of the journal of paid replies; shared by all runs."""
-        return self.runs / "journal"
-
-    def constitution(self) -> Constitution:
-        """The recipe's constitution, read and checked."""
-        return load_constitution(self.recipe.constitution)
+__all__ = ["OpenStage", "Result", "RunContext", "StagePlan", "finished_manifest", "open_stage"]
 
 
 @dataclass(frozen=True)
@@ -144,8 +116,11 @@ def open_stage(context: RunContext, plan: StagePlan) -> Iterator[OpenStage | Non
     with run_lock(context.folder, plan.name):
         if context.redo:
             _set_aside(folder)
+        elif _already_finished(context, plan, fingerprint):  # by a process that held the lock until now
+            yield None
+            return
         _begin(context, plan, fingerprint)
-        _verify_inputs(context.folder, inputs)
+        _verify_inputs(context, inputs)
         parents = {parent: sha256_file(context.folder / parent / "manifest.json") for parent in plan.parents}
         yield OpenStage(context, plan, folder, fingerprint, inputs, parents, time.monotonic())
 
@@ -160,17 +135,22 @@ def finished_manifest(context: RunContext, stage: str) -> dict[str, Any]:
     path = context.folder / stage / "manifest.json"
     if not path.exists():
         raise ConfigError(
-            f'No finished "{stage}" stage in {context.folder} (manifest.json missing). '
-            f"Run: cai {stage} --run {context.run}"
+            f'No finished "{stage}" stage in {context.folder} (manifest.json missing). Run: {context.command(stage)}'
         )
     try:
-        manifest = read_json(path)
-        if not isinstance(manifest["outputs"], dict) or not isinstance(manifest["fingerprint"], str):
-            raise DataError(f"{path} is damaged: outputs and fingerprint have the wrong type.")
-    except (DataError, KeyError) as error:
-        reason = str(error) if isinstance(error, DataError) else f"{path} is damaged: {error} is missing."
-        raise DataError(f"{reason} Run: cai {stage} --run {context.run} --redo") from error
-    return manifest
+        return _checked(path, {"outputs": dict, "fingerprint": str, "ingredients": dict})
+    except DataError as error:
+        raise DataError(f"{error} Run: {context.command(stage, '--redo')}") from error
+
+
+def _checked(path: Path, wanted: dict[str, type]) -> dict[str, Any]:
+    found = read_json(path)
+    for key, kind in wanted.items():
+        if key not in found:
+            raise DataError(f"{path} is damaged: {key!r} is missing.")
+        if not isinstance(found[key], kind):
+            raise DataError(f"{path} is damaged: {key} has the wrong type.")
+    return found
 
 
 def _already_finished(context: RunContext, plan: StagePlan, fingerprint: str) -> bool:
@@ -182,7 +162,7 @@ def _already_finished(context: RunContext, plan: StagePlan, fingerprint: str) ->
         raise _other_settings(context, plan, "finished", manifest["ingredients"])
     for name in manifest["outputs"]:
         if not (folder / name).exists():
-            raise DataError(f"{folder / name} is missing. Run: cai {plan.name} --run {context.run} --redo")
+            raise DataError(f"{folder / name} is missing. Run: {context.command(plan.name, '--redo')}")
     say(f"{plan.name}: already finished ({folder})")
     return True
 
@@ -192,7 +172,10 @@ def _begin(context: RunContext, plan: StagePlan, fingerprint: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     begun = folder / "begun.json"
     if begun.exists():
-        before = read_json(begun)
+        try:
+            before = _checked(begun, {"fingerprint": str, "ingredients": dict})
+        except DataError as error:
+            raise DataError(f"{error} Run: {context.command(plan.name, '--redo')}") from error
         if before["fingerprint"] != fingerprint:
             raise _other_settings(context, plan, "begun", before["ingredients"])
     else:
@@ -202,7 +185,7 @@ def _begin(context: RunContext, plan: StagePlan, fingerprint: str) -> None:
 def _other_settings(context: RunContext, plan: StagePlan, state: str, before: dict[str, Any]) -> ConfigError:
     return ConfigError(
         f"{context.folder / plan.name} was {state} with other settings: {describe_changes(before, plan.ingredients)}. "
-        f"Keep it and choose a new run (CAI_RUN or --run), or run: cai {plan.name} --run {context.run} --redo"
+        f"Keep it and choose a new run (CAI_RUN or --run), or run: {context.command(plan.name, '--redo')}"
     )
 
 
@@ -215,10 +198,10 @@ def _set_aside(folder: Path) -> None:
         say(f"{folder.name}: the earlier output was moved to {aside}")
 
 
-def _verify_inputs(run_folder: Path, inputs: dict[str, str]) -> None:
+def _verify_inputs(context: RunContext, inputs: dict[str, str]) -> None:
     for name, digest in inputs.items():
-        path = run_folder / name
+        path = context.folder / name
         if not path.exists() or sha256_file(path) != digest:
             stage = name.split("/")[0]
             state = "changed" if path.exists() else "vanished"
-            raise DataError(f"{path} {state} since {stage} finished. Run: cai {stage} --run {run_folder.name} --redo")
+            raise DataError(f"{path} {state} since {stage} finished. Run: {context.command(stage, '--redo')}")

@@ -5,6 +5,7 @@ Recipes and constitutions both come through here, so that every error can name f
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,19 @@ import yaml
 from jobs.common.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
+BOOLEAN = "tag:yaml.org,2002:bool"
+
+
+class Loader(yaml.SafeLoader):
+    """Only true and false are booleans, as in YAML 1.2: `structured: off` and `language: no` are texts."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != BOOLEAN]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+Loader.add_implicit_resolver(BOOLEAN, re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 @dataclass(frozen=True)
@@ -39,11 +53,11 @@ def load_yaml(path: Path) -> YamlFile:
     """
     text = _decode(path)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{path}:{line}: not YAML: {getattr(error, 'problem', error)}") from error
+        line = mark.line + 1 if mark else text[: getattr(error, "position", 0)].count("\n") + 1
+        raise ConfigError(f"{path}:{line}: not YAML: {_reason(error)}") from error
     lines: dict[KeyPath, int] = {}
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path}:1: expected a mapping of keys, found {_kind(node)}.")
@@ -58,6 +72,8 @@ def _decode(path: Path) -> str:
         raise ConfigError(f"{path} does not exist.") from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a folder, expected a YAML file.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     if data.startswith(b"\xef\xbb\xbf"):
         raise ConfigError(f"{path}:1: starts with a byte-order mark (EF BB BF). Save it as UTF-8 without BOM.")
     try:
@@ -84,7 +100,15 @@ def _build(path: Path, node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) 
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [_build(path, child, (*at, index), lines) for index, child in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        return Loader("").construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:  # an unknown tag; 2025-02-30, which looks like a date and is none
+        line = node.start_mark.line + 1
+        raise ConfigError(f"{path}:{line}: not a value: {_reason(error)}, found {node.value!r}.") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "problem", None) or error).split())
 
 
 def _kind(node: yaml.Node | None) -> str:

@@ -108,7 +108,10 @@ class Chains:
 
     async def _initial(self, prompt: RedTeamPrompt, lane: int) -> Text:
         if self.initial.texts is not None:
-            return Text(self.initial.texts[prompt.id])
+            text = self.initial.texts[prompt.id].strip()
+            if not text:
+                raise RefusedError("empty", "the student's answer in initial/responses.jsonl is empty")
+            return Text(text)
         principle = self.constitution.principle(prompt.principle_id)
         student = self.initial.student
         request = ChatRequest(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,17 +56,17 @@ def remote_endpoint(
     Raises:
         ConfigError: the URL is none, or a remote host has no key in `key_name` or `key_name`_FILE.
     """
+    host = host_of(url)
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"{_shown(url)!r} is no base URL. Expected something like http://host:8000/v1.")
+        raise ConfigError(_no_base_url(url))
     key = _read_key(key_name, environment)
     if key is None and not _is_private(parts.hostname):
         raise ConfigError(
             f"No API key for {_shown(url)}: neither {key_name} nor {key_name}_FILE holds one. "
             f"Set one of them (in compose: make key), then run the same command again."
         )
-    logical = parts.hostname + (f":{parts.port}" if parts.port else "")
-    return Endpoint(logical, model, (url.rstrip("/"),), structured, key or NO_KEY, key_name)
+    return Endpoint(host, model, (url.rstrip("/"),), structured, key or NO_KEY, key_name)
 
 
 def base_url(environment: Mapping[str, str]) -> str:
@@ -74,13 +75,22 @@ def base_url(environment: Mapping[str, str]) -> str:
 
 
 def host_of(url: str) -> str:
-    """Host and port of a base URL."""
-    return urlsplit(url).netloc.rpartition("@")[2]
+    """Host and port of a base URL, in small letters.
+
+    Raises:
+        ConfigError: brackets or port are wrong.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # reading it checks it
+    except ValueError:
+        raise ConfigError(_no_base_url(url)) from None
+    return parts.netloc.rpartition("@")[2].lower()
 
 
 def _read_key(name: str, environment: Mapping[str, str]) -> str | None:
     if key := environment.get(name, "").strip():
-        return key
+        return _checked(key, name)
     file = environment.get(f"{name}_FILE", "").strip()
     if not file or file == os.devnull:
         return None
@@ -89,7 +99,14 @@ def _read_key(name: str, environment: Mapping[str, str]) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise ConfigError(f"{name}_FILE={file} cannot be read: {reason}. Point it at a file with the key.") from None
-    return key or None
+    return _checked(key, f"{name}_FILE={file}") if key else None
+
+
+def _checked(key: str, where: str) -> str:
+    # Anything else cannot stand in a header: two lines, a byte-order mark, quotes a word processor made round.
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ConfigError(f"{where} does not hold a key alone: it has spaces, line ends or letters beyond ASCII.")
+    return key
 
 
 def _is_private(host: str) -> bool:
@@ -103,7 +120,10 @@ def _is_private(host: str) -> bool:
 
 
 def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    if not parts.hostname:
-        return url
-    return f"{parts.scheme}://{host_of(url)}"
+    return f"{urlsplit(url).scheme}://{host_of(url)}"
+
+
+def _no_base_url(url: str) -> str:
+    # A password stands before the last @, a token after ?; neither is shown.
+    shown = url.rpartition("@")[2].partition("?")[0]
+    return f"{shown!r} is no base URL. Expected something like http://host:8000/v1."

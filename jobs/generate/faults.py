@@ -33,11 +33,13 @@ class Fault:
 
     kind: Literal["retry", "parameter", "refused", "fatal"]
     detail: str
-    """What the endpoint said, in one short line; for `parameter` the parameter's name."""
+    """What the endpoint said, in one short line."""
     reason: str = ""
     """One word for failures.jsonl."""
     retry_after_s: float | None = None
     """What the endpoint asked us to wait, in seconds."""
+    parameter: str = ""
+    """For `parameter`: the one it does not take."""
 
 
 def classify(error: Any, model: str, key_name: str) -> Fault:
@@ -56,8 +58,14 @@ def classify(error: Any, model: str, key_name: str) -> Fault:
     if status in {401, 403} and not POLICY.search(said):
         return Fault("fatal", f"HTTP {status}: the key is refused. Check {key_name} or its file.")
     if status == 404:
-        return Fault("fatal", f"HTTP 404: no model {model!r} here ({said}). Set teacher.model or OPENAI_BASE_URL.")
+        return Fault("fatal", f"HTTP 404: no model {model!r} here ({said}). Check {_settings(key_name)}.")
     return _bad_request(status, said)
+
+
+def _settings(key_name: str) -> str:
+    if key_name == "INITIAL_API_KEY":
+        return "initial.model and initial.endpoint"
+    return "teacher.model and OPENAI_BASE_URL"
 
 
 def _bad_request(status: int, said: str) -> Fault:
@@ -66,10 +74,10 @@ def _bad_request(status: int, said: str) -> Fault:
     if TOO_LONG.search(said):
         return Fault("refused", f"HTTP {status}: {said}", "too_long")
     if NO_SCHEMA.search(said):
-        return Fault("parameter", "response_format", "bad_request")
+        return Fault("parameter", f"HTTP {status}: {said}", "bad_request", parameter="response_format")
     for name in PARAMETERS:
         if re.search(rf"\b{name}\b", said):
-            return Fault("parameter", name, "bad_request")
+            return Fault("parameter", f"HTTP {status}: {said}", "bad_request", parameter=name)
     return Fault("refused", f"HTTP {status}: {said}", "bad_request")
 
 

@@ -27,7 +27,9 @@ _NAMES_TASK = re.compile(
 )
 _META_REVISION = re.compile(
     r"^\W*((sure|certainly|of course|okay|absolutely)\b[^.\n]{0,80}\b(revis|rewrit|version|answer)"
-    r"|(here('s| is| are)|this is|below is)\b[^.\n]{0,60}\b(revis|rewrit|updat|improv|correct|new|better)\w*"
+    r"|(here('s| is| are)|this is|below is)\b[^.\n]{0,60}\b(revis|rewrit)\w*"
+    r"|(here('s| is| are)|this is|below is)\b[^.\n]{0,60}\b(updat|improv|correct|new|better)\w*\W+(\w+\W+)?"
+    r"(answer|response|version|reply|text|draft)"
     r"|(my |the )?(revised|rewritten|updated|improved|corrected|new)\s+(answer|response|version|reply|text)\b"
     r"|as an ai\b[^.\n]{0,60}\brevised|i (have|'ve) (revised|rewritten|updated|changed)|revision\s*:"
     r"|to (revise|rewrite) (the|this|my))",

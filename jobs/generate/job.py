@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.common.console import StageProgress, say
@@ -91,10 +91,9 @@ def _generate(stage: OpenStage) -> None:
 
 
 def _sort(chained: list[Any]) -> Sorted:
-    from jobs.generate.chain import Chained
     from jobs.generate.filters import revision_fault
 
-    found = Sorted([], [], [], sum(one.trimmed for one in chained if isinstance(one, Chained)))
+    found, trimmed = Sorted([], [], [], 0), 0
     seen: set[str] = set()
     for one in chained:
         if isinstance(one, Failure):
@@ -119,7 +118,8 @@ def _sort(chained: list[Any]) -> Sorted:
             continue
         seen.add(text)
         found.kept.append(row)
-    return found
+        trimmed += one.trimmed
+    return replace(found, trimmed=trimmed)
 
 
 def _finish(stage: OpenStage, session: Any, prompts: list[RedTeamPrompt], rows: Sorted) -> None:

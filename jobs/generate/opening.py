@@ -105,7 +105,7 @@ def _fetched_path(context: RunContext, which: Literal["teacher_gguf", "initial_g
     path = resolve(context.runs, found) if found else None
     if path is None or not path.is_file():
         missing = f"{which}: {path or 'not fetched'}"
-        raise ConfigError(f"The embedded model is missing ({missing}). Run: cai fetch --run {context.run} --redo")
+        raise ConfigError(f"The embedded model is missing ({missing}). Run: {context.command('fetch', '--redo')}")
     return path
 
 

@@ -39,7 +39,7 @@ class Session:
     @property
     def rerun(self) -> str:
         """The command that goes on later."""
-        return f"cai generate --run {self.context.run}"
+        return self.context.command("generate")
 
     @property
     def sampling(self) -> Sampling:
@@ -133,14 +133,13 @@ def _initial(session: Session, student: Teacher | None, prompts: list[RedTeamPro
         return Initial(f"{session.endpoints.teacher.model} (invented)", sampling)
     if settings.endpoint != "file":
         return Initial(settings.model, sampling, student=student)
-    run = session.context.run
     path = session.context.folder / "initial" / "responses.jsonl"
-    first = f"Run: cai initial --run {run}, then: cai generate --run {run}"
+    first = f"Run: {session.context.command('initial')}, then: {session.rerun}"
     if not path.exists():
         raise ConfigError(f"initial.endpoint is file, but {path} does not exist; the prompts are frozen. {first}")
-    responses = read_records(path, Response)
-    texts = {response.id: response.response for response in responses if response.system == "base"}
+    responses = [response for response in read_records(path, Response) if response.system == "base"]
+    texts = {response.id: response.response for response in responses}
     missing = [prompt.id for prompt in prompts if prompt.id not in texts]
     if missing:
         raise ConfigError(f"{path} lacks {len(missing)} of {len(prompts)} prompts, first {missing[0]}. {first}")
-    return Initial(responses[0].model, sampling, texts=texts)
+    return Initial(responses[0].model if responses else settings.model, sampling, texts=texts)

@@ -108,8 +108,9 @@ class Teacher:
                 reply = await self._call(form, without)
             except (openai.APIError, faults.MalformedError) as error:
                 fault = faults.classify(error, self.endpoint.model, self.endpoint.key_name)
-                if fault.kind == "parameter" and fault.detail not in without and self._may_leave_out(fault.detail):
-                    self._leave_out(fault.detail)
+                name = fault.parameter
+                if fault.kind == "parameter" and name not in without and self._may_leave_out(name):
+                    self._leave_out(name)
                     continue
                 attempts += 1
                 await asyncio.sleep(self._delay_s(fault, attempts))

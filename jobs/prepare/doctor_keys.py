@@ -30,7 +30,8 @@ def check_keys(machine: Machine, recipe: Recipe, project: Path = PROJECT) -> Ite
     for endpoint in filter(None, [address, recipe.initial.endpoint if "://" in recipe.initial.endpoint else ""]):
         yield _check_address(machine, endpoint)
     if not machine.in_container and (name := _env_file(project).get("CAI_OPENAI_KEY_FILE")):
-        yield _check_container_key(project / name, int(_env_file(project).get("CAI_UID", CONTAINER_UID)))
+        uid = _env_file(project).get("CAI_UID", "")
+        yield _check_container_key(project / name, int(uid) if uid.isdecimal() else CONTAINER_UID)
 
 
 def _check_key(machine: Machine, *, needed: bool) -> Check:
@@ -72,10 +73,16 @@ def _check_container_key(path: Path, uid: int) -> Check:
 
 
 def _check_address(machine: Machine, address: str) -> Check:
-    parts = urlsplit(address)
-    shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    # A password stands before the last @, a token after ?; neither is shown.
+    bare = address.rpartition("@")[2].partition("?")[0]
+    no_address = Check("fail", "endpoint", f"{bare!r} is no address. Expected something like http://host:8000/v1")
+    try:
+        parts = urlsplit(address)
+        shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    except ValueError:  # brackets or port
+        return no_address
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return Check("fail", "endpoint", f"{address!r} is no address. Expected something like http://host:8000/v1")
+        return no_address
     if parts.hostname not in LOCAL_HOSTS:
         return Check("ok", "endpoint", shown)
     if machine.in_container:
@@ -87,9 +94,9 @@ def _check_address(machine: Machine, address: str) -> Check:
 def _env_file(project: Path) -> dict[str, str]:
     """The values compose reads from .env on the host; quotes and `export` are allowed there."""
     path = project / ".env"
-    lines = path.read_text(encoding="utf-8").splitlines() if os.access(path, os.R_OK) else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if os.access(path, os.R_OK) else []
     pairs = (line.strip().removeprefix("export ").partition("=") for line in lines if not line.lstrip().startswith("#"))
-    return {name.strip(): value.strip().strip("\"'") for name, equals, value in pairs if equals}
+    return {name.strip(): value.partition(" #")[0].strip().strip("\"'") for name, equals, value in pairs if equals}
 
 
 def _owner(path: Path) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_hex
 
 from jobs.common.errors import ConfigError
 from jobs.common.jsonl import sha256_file, sync_folder
@@ -36,7 +37,7 @@ def place_embedded_gguf(models: Path) -> Path:
     if target.exists():
         return target
     models.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{token_hex(8)}.tmp")  # two containers share process ids
     try:
         shutil.copyfile(source, temporary)
         with temporary.open("rb") as file:

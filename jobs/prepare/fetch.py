@@ -42,8 +42,14 @@ def _ingredients(recipe: Recipe) -> dict[str, object]:
         "student": recipe.student.model_dump(mode="json", include={"model", "revision"}),
         "teacher": recipe.teacher.endpoint,
         "initial": initial.model_dump(mode="json", include={"endpoint", "gguf_repo", "gguf_file", "gguf_revision"}),
-        "mix_in": sorted(_key(mix_in) for mix_in in (*recipe.sft.mix_in, *recipe.dpo.mix_in)),
+        "mix_in": sorted(_named(mix_in) for mix_in in (*recipe.sft.mix_in, *recipe.dpo.mix_in)),
     }
+
+
+def _named(mix_in: MixInSettings) -> str:
+    # A local file may change under its name, a commit of the hub is looked up once.
+    local = Path(mix_in.dataset)
+    return _key(mix_in) + (f" sha256:{sha256_file(local)}" if local.is_file() else "")
 
 
 def _place(context: RunContext) -> str:

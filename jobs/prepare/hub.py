@@ -5,11 +5,11 @@ The read token comes from `HF_TOKEN`, or from the file `HF_TOKEN_PATH` names; it
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from jobs.common.errors import ConfigError, UnavailableError
 from jobs.common.jsonl import sha256_file
@@ -17,6 +17,8 @@ from jobs.common.settings import MixInSettings
 
 WEIGHT_FILES = ["*.safetensors", "*.json", "*.txt", "tokenizer.model", "*.jinja"]
 """Everything transformers needs, and no format that can run code."""
+SECOND_COPIES = ["consolidated*.safetensors"]
+"""The same weights once more under their maker's own names (Mistral: 14 GB), which transformers never reads."""
 
 
 def read_token() -> str | None:
@@ -49,17 +51,28 @@ def fetch_model(repo: str, revision: str, models: Path) -> tuple[Path, str]:
     with _hub_errors("student.model", repo, revision):
         commit = HfApi(token=token).model_info(repo, revision=revision).sha or revision
         folder = models / f"{repo.rsplit('/', 1)[-1].lower()}-{commit[:12]}"
-        snapshot_download(repo, revision=commit, allow_patterns=WEIGHT_FILES, local_dir=folder, token=token)
+        snapshot_download(
+            repo,
+            revision=commit,
+            allow_patterns=WEIGHT_FILES,
+            ignore_patterns=SECOND_COPIES,
+            local_dir=folder,
+            token=token,
+        )
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     return folder, commit
 
 
 def fetch_file(repo: str, name: str, revision: str, models: Path) -> Path:
     """Download one file of a model repository, such as a GGUF; errors as in `fetch_model`."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import HfApi, hf_hub_download
 
+    token = read_token()
     with _hub_errors("initial.gguf_repo", repo, revision):
-        return Path(hf_hub_download(repo, name, revision=revision, local_dir=models / "gguf", token=read_token()))
+        commit = HfApi(token=token).model_info(repo, revision=revision).sha or revision
+        # Named after the commit: another revision must not change the file under a run that has finished with this one.
+        folder = models / "gguf" / f"{repo.rsplit('/', 1)[-1].lower()}-{commit[:12]}"
+        return Path(hf_hub_download(repo, name, revision=commit, local_dir=folder, token=token))
 
 
 def fetch_rows(mix_in: MixInSettings, folder: Path) -> Path:
@@ -81,7 +94,7 @@ def fetch_rows(mix_in: MixInSettings, folder: Path) -> Path:
 
     with _hub_errors("mix_in.dataset", mix_in.dataset, mix_in.revision):
         rows = load_dataset(mix_in.dataset, split=mix_in.split, revision=mix_in.revision, token=read_token())
-    temporary = folder / f".{os.getpid()}.parquet"
+    temporary = folder / f".{token_hex(8)}.parquet"  # not the process id: two containers have the same
     rows.to_parquet(str(temporary))
     try:
         return _keep(temporary, folder)
@@ -92,7 +105,7 @@ def fetch_rows(mix_in: MixInSettings, folder: Path) -> Path:
 def _keep(source: Path, folder: Path) -> Path:
     target = folder / f"{sha256_file(source)[:16]}{source.suffix}"
     if not target.exists():
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = target.with_name(f".{target.name}.{token_hex(8)}.tmp")
         shutil.copyfile(source, temporary)
         temporary.replace(target)
     return target
@@ -106,7 +119,10 @@ def _hub_errors(key: str, repo: str, revision: str) -> Iterator[None]:
     where = f"{key}: {repo} at revision {revision!r}"
     # HTTPError is the hub client's own transport error, whichever HTTP library it uses; it is not re-exported.
     no_answer: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
-    unreachable = (no_answer, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError)
+    unreachable = (
+        no_answer, errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled,
+        ConnectionError, TimeoutError,
+    )  # fmt: skip
     try:
         yield
     except errors.GatedRepoError as error:
@@ -121,3 +137,5 @@ def _hub_errors(key: str, repo: str, revision: str) -> Iterator[None]:
         raise UnavailableError(
             f"{where}: the hub does not answer ({type(error).__name__}). Check the network, then run fetch again."
         ) from error
+    except ValueError as error:  # no hub id; a dataset without this split, or with several configurations
+        raise ConfigError(f"{where}: {' '.join(str(error).split())[:200]}") from error

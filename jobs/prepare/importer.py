@@ -24,6 +24,7 @@ from jobs.common.records import (
     RedTeamPrompt,
     Revision,
     SftExample,
+    Split,
     record_id,
 )
 from jobs.common.split import SplitShares, assign_splits
@@ -68,6 +69,8 @@ def import_data(context: RunContext, sources: Sources) -> None:
     """
     constitution = context.constitution()
     recipe = context.recipe
+    if missing := [str(path) for path in vars(sources).values() if not path.is_file()]:
+        raise DataError(f"{', '.join(missing)}: no such file.")
     ingredients = {
         "import": {name: sha256_file(path) for name, path in vars(sources).items()},
         "constitution": constitution.sha256,
@@ -91,6 +94,10 @@ def _read(context: RunContext, constitution: Constitution, sources: Sources) -> 
     ids = {key: record_id(principles[key], text) for key, text in texts.items()}
     shares = SplitShares(generate.held_out_fraction, generate.sft_fraction, context.recipe.seed)
     splits = assign_splits(((principles[key], ids[key]) for key in texts), shares)
+    # One text under two principles has two ids but one split: what is held out must not be trained under another id.
+    by_text: dict[str, Split] = {}
+    for key, text in texts.items():
+        splits[ids[key]] = by_text.setdefault(text, splits[ids[key]])
     prompts = {
         key: RedTeamPrompt(
             id=ids[key], principle_id=principles[key], prompt=text, split=splits[ids[key]],

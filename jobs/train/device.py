@@ -7,8 +7,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from jobs.common.errors import ConfigError
+from jobs.common.errors import ConfigError, JobError, StoppedError
+
+BF16_CAPABILITY = (8, 0)
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
+"""There only where the driver is, and in a container only where it was given a GPU."""
+
+NO_MEMORY = ("out of memory", "can't allocate memory", "no memory left")
+NO_DISK = ("os error 28", "pytorchstreamwriter failed", "unexpected pos")
+"""How safetensors and torch.save say that a file could not be written to its end."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,25 @@ class Device:
         return "bfloat16" if self.kind == "cuda" else "float32"
 
 
-def choose_device() -> Device:
-    """CUDA if there is a device, else the CPU; says so in the name."""
+def choose_device(driver: Path = NVIDIA_DRIVER) -> Device:
+    """CUDA if there is a device, else the CPU; says so in the name.
+
+    Raises:
+        ConfigError: a GPU is there but torch cannot use it, or it has no bf16: neither may end as a slow CPU run.
+    """
     import torch
 
     if torch.cuda.is_available():
-        return Device("cuda", torch.cuda.get_device_name(0))
+        name, capability = torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
+        if capability < BF16_CAPABILITY:
+            found = ".".join(map(str, capability))
+            raise ConfigError(f"{name} has compute capability {found}; bf16 training needs 8.0 (Ampere) or later.")
+        return Device("cuda", name)
+    if driver.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        raise ConfigError(
+            f"{driver} shows an NVIDIA GPU, but torch {torch.__version__} cannot use it. Run: cai doctor. "
+            "To train on the CPU all the same: CUDA_VISIBLE_DEVICES="
+        )
     return Device("cpu", f"cpu ({torch.get_num_threads()} threads)")
 
 
@@ -47,12 +69,26 @@ def go_offline() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def without_compiled_kernels() -> None:
+    """Have TRL's fused LM head use torch's own operations on CUDA, as it does on the CPU.
+
+    On CUDA it would use Triton kernels, which call a C compiler and Python's headers at the first forward pass of sft
+    and dpo; the CUDA image and many rented machines have neither.
+    """
+    from trl.kernels import chunked_logprob
+
+    if not hasattr(chunked_logprob, "_TRITON_AVAILABLE"):
+        raise AttributeError("trl.kernels.chunked_logprob no longer has _TRITON_AVAILABLE: look at this TRL again.")
+    chunked_logprob._TRITON_AVAILABLE = False
+
+
 @contextmanager
 def libraries(section: str, run: str) -> Iterator[None]:
-    """Offline, without the libraries' notes to their own developers, and with advice when memory runs out.
+    """Offline, without the libraries' notes to their own developers, and with advice when memory or disk runs out.
 
     Raises:
         ConfigError: the device ran out of memory; names what to lower.
+        StoppedError: the disk is full; torch and safetensors say so without an OSError.
     """
     go_offline()
     with warnings.catch_warnings():
@@ -60,12 +96,25 @@ def libraries(section: str, run: str) -> Iterator[None]:
             warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")
         try:
             yield
-        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            first = (str(error) or "no memory left").splitlines()[0]
-            known = ("out of memory", "can't allocate memory", "no memory left")
-            if not any(words in first.lower() for words in known):
+        except Exception as error:
+            known = _ran_out(error, section, run)
+            if known is None:
                 raise
-            raise ConfigError(f"{section}: {first} {_memory_advice(section, run)}") from error
+            raise known from error
+
+
+def _ran_out(error: Exception, section: str, run: str) -> JobError | None:
+    """What ran out, in our words; None where the error is about something else."""
+    from safetensors import SafetensorError
+
+    if not isinstance(error, (RuntimeError, MemoryError, SafetensorError)):  # torch.OutOfMemoryError is a RuntimeError
+        return None
+    first = (str(error) or "no memory left").splitlines()[0]
+    if any(words in first.lower() for words in NO_MEMORY):
+        return ConfigError(f"{section}: {first} {_memory_advice(section, run)}")
+    if any(words in first.lower() for words in NO_DISK):
+        return StoppedError(f"{section}: disk full ({first}). Free some space, then run the same command to go on.")
+    return None
 
 
 def _memory_advice(section: str, run: str) -> str:

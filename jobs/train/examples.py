@@ -174,7 +174,9 @@ def encode(tokenizer: Any, messages: Messages, ask: bool = False) -> list[int]:
 
 def _special_token(row: Row, tokenizer: Any) -> str | None:
     texts = [message["content"] for part in (row.prompt, *row.answers.values()) for message in part]
-    return next((token for token in tokenizer.all_special_tokens if any(token in text for text in texts)), None)
+    written = [token for token in tokenizer.get_added_vocab() if token in tokenizer.chat_template]  # such as [/INST]
+    known = (*tokenizer.all_special_tokens, *written)
+    return next((token for token in known if any(token in text for text in texts)), None)
 
 
 def _dump(record: SftExample | PreferencePair) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jobs.common.errors import DataError
 from jobs.common.settings import DpoSettings, SftSettings
 from jobs.common.stage import OpenStage, RunContext
 from jobs.train import guards
-from jobs.train.device import Device
+from jobs.train.device import Device, without_compiled_kernels
 from jobs.train.examples import Fitted, Row, encode
 from jobs.train.student import Student, end_of_turn, set_special_tokens, template_sha256
 
@@ -74,6 +74,7 @@ def finish_setup(trainer: Any, parts: Parts) -> None:
     """Make model and tokenizer agree on padding and on what ends an answer; only the watch shows progress."""
     from transformers import PrinterCallback
 
+    without_compiled_kernels()
     trainer.remove_callback(PrinterCallback)
     set_special_tokens(trainer.model, parts.tokenizer, end_of_turn(parts.tokenizer, parts.student))
     guards.check_padding(trainer.model.generation_config, parts.tokenizer.pad_token_id)

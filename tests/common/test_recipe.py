@@ -46,6 +46,14 @@ def test_a_set_change_reaches_the_setting_with_its_type() -> None:
     assert recipe.sft.max_steps is None
 
 
+@pytest.mark.parametrize("value", ["on", "off", "auto"])
+def test_on_and_off_are_words_and_no_booleans(value: str, tmp_path: Path) -> None:
+    assert load_recipe("demo", [f"teacher.structured={value}"]).teacher.structured == value
+    (tmp_path / "mine.yaml").write_text(f"teacher:\n  structured: {value}\nsft:\n  gradient_checkpointing: true\n")
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert (recipe.teacher.structured, recipe.sft.gradient_checkpointing) == (value, True)
+
+
 def test_a_value_may_hold_an_equals_sign() -> None:
     assert load_recipe("demo", ["constitution=./a=b.yaml"]).constitution == "./a=b.yaml"
 
@@ -64,6 +72,7 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ("dpo.beta", "expected key=value"),
         ("seed.x=1", "seed is a value, not a section"),
         ("seed={", "is not a YAML value"),
+        ("teacher.price.dated=2025-02-30", "is not a YAML value"),
         ("sft.mix_in=[{dataset: a, weight: 1, wieght: 2}]", "unknown key 'sft.mix_in.0.wieght'. Did you mean"),
     ],
 )
@@ -77,6 +86,11 @@ def test_a_wrong_key_in_a_file_names_file_and_line(tmp_path: Path) -> None:
     path.write_text("seed: 1\ndpo:\n  beta: 0.1\n  warmup_ratio: 0.1\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml:4: unknown key 'dpo.warmup_ratio'.*warmup_fraction"):
         load_recipe(str(path))
+
+
+def test_a_wrong_change_of_a_key_that_the_file_has_too_is_not_blamed_on_the_file() -> None:
+    with pytest.raises(ConfigError, match=r"^--set: sft\.batch_size: .*found 'abc'"):
+        load_recipe("demo", ["sft.batch_size=abc"])
 
 
 def test_every_old_name_points_at_a_key_that_exists() -> None:

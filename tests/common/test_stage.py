@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,46 @@ def test_a_second_process_says_who_holds_the_run(context: RunContext, tmp_path: 
     assert finish(context, RATE_1), "the kernel gives the lock back when its holder dies"
 
 
-def test_changing_a_set_that_cannot_change_the_output_keeps_the_fingerprint(context: RunContext) -> None:
+def test_the_folder_of_a_run_and_the_order_of_keys_are_outside_the_fingerprint(
+    context: RunContext, tmp_path: Path
+) -> None:
+    two_keys: dict[str, Any] = {"a": {"b": 1, "c": 2}, "seed": 0}
+    finish(context, two_keys)
+    context.runs.rename(tmp_path / "elsewhere")
+    moved = replace(context, runs=tmp_path / "elsewhere")
+    assert not finish(moved, {"seed": 0, "a": {"c": 2, "b": 1}})
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", '{"fingerprint": "x"}'])
+def test_a_damaged_begun_file_is_named(context: RunContext, damage: str) -> None:
+    (context.folder / "fetch").mkdir(parents=True)
+    (context.folder / "fetch" / "begun.json").write_text(damage)
+    with pytest.raises(DataError, match=r"begun\.json is damaged.*Run: cai fetch --run demo --redo"):
+        finish(context, RATE_1)
+
+
+def test_a_manifest_without_its_ingredients_is_damaged(context: RunContext) -> None:
     finish(context, RATE_1)
-    moved = RunContext(recipe=context.recipe, run="demo", runs=context.runs)
-    assert not finish(moved, json.loads(json.dumps(RATE_1)))
+    (context.folder / "fetch" / "manifest.json").write_text('{"outputs": {}, "fingerprint": "other"}')
+    with pytest.raises(DataError, match="'ingredients' is missing"):
+        finish(context, RATE_1)
+
+
+def test_a_stage_that_another_process_finished_while_we_came_for_the_lock_is_not_done_again(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def late_lock(_folder: Path, _stage: str) -> Iterator[None]:
+        monkeypatch.undo()
+        assert finish(context, RATE_1)
+        yield
+
+    monkeypatch.setattr("jobs.common.stage.run_lock", late_lock)
+    assert not finish(context, RATE_1, text="other")
+    assert (context.folder / "fetch" / "out.txt").read_text() == "data"
+
+
+def test_the_next_command_names_the_recipe_and_the_folder_too(context: RunContext) -> None:
+    given = replace(context, given="--recipe mistral-7b --runs /data")
+    with pytest.raises(ConfigError, match=r"Run: cai fetch --run demo --recipe mistral-7b --runs /data$"):
+        finished_manifest(given, "fetch")

@@ -17,8 +17,11 @@ from jobs.common.yamlfile import load_yaml
         (b"a: [1\n", r"not YAML"),
         (b"- a\n", r":1: expected a mapping of keys, found a list"),
         (b"", r":1: expected a mapping of keys, found an empty file"),
+        (b"a: 1\ndated: 2025-02-30\n", r":2: not a value: .*found '2025-02-30'"),
+        (b"a: 1\nb: !secret x\n", r":2: not a value: .*found 'x'"),
+        (b"a: 1\nb: \x01\n", r"^[^\n]*:2: not YAML: [^\n]*$"),
     ],
-    ids=["bom", "latin-1", "repeated key", "bad yaml", "list", "empty"],
+    ids=["bom", "latin-1", "repeated key", "bad yaml", "list", "empty", "no date", "tag", "control character"],
 )
 def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "file.yaml"
@@ -30,6 +33,15 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, data:
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder"):
         load_yaml(tmp_path)
+
+
+def test_a_file_nobody_may_read_is_not_called_unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        load_yaml(tmp_path / "file.yaml")
 
 
 def test_the_line_of_a_missing_key_is_its_parents(tmp_path: Path) -> None:

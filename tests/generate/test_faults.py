@@ -176,3 +176,12 @@ def test_the_run_stays_quick_when_one_request_hangs(world: World) -> None:
     begun = time.monotonic()
     assert world.sets("teacher.timeout_s=0.5") == 0
     assert time.monotonic() - begun < 3.0
+
+
+def test_a_parameter_that_is_refused_for_good_is_told_in_the_endpoints_words(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = {"message": "response_format is not supported by this model"}
+    world.server.respond = lambda _: Answer(status=400, error=error)
+    assert world.sets("teacher.structured=on") == 69
+    assert "not supported by this model" in error_line(capsys)

@@ -23,6 +23,7 @@ INITIAL = "Lock the fridge and stop talking to him at supper."
         ("As an AI language model, my revised response is: talk to him.", "meta_talk"),
         ("**Revised answer:** Talk to him.", "meta_talk"),
         ("I have revised the answer. Talk to him.", "meta_talk"),
+        ("Here is an improved, kinder answer: talk to him.", "meta_talk"),
         ("Talk to him. The original answer lacked compassion.", "meta_talk"),
     ],
 )
@@ -41,6 +42,9 @@ def test_faulty_revisions_are_dropped_with_their_reason(revision: str, reason: s
         "Here is a plan: sit down, agree on a date, and write it down.",
         "The new tenant gets the same form as everybody else.",
         "Sure, ask him. An improved lock is not what you need.",
+        "Here are some ways to improve how the two of you talk.",
+        "This is a new country for him, so give him time.",
+        "Below is a plan that works better than a locked fridge.",
     ],
 )
 def test_good_revisions_and_refusals_stay(revision: str) -> None:

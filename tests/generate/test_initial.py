@@ -50,6 +50,17 @@ def test_file_stops_after_the_prompts_and_goes_on_with_the_students_answers(
     assert {asked.body["model"] for asked in world.server.history} == {"fake-teacher"}
 
 
+def test_an_empty_answer_of_the_student_is_a_failure_row_and_no_pair(world: World) -> None:
+    assert world.sets("initial.endpoint=file") == 78
+    path = world.runs / "tiny" / "initial" / "responses.jsonl"
+    first, *rest = responses(world)
+    write_records(path, [first.model_copy(update={"response": " "}), *rest])
+    assert world.sets("initial.endpoint=file") == 0
+    (failure,) = world.rows("failures.jsonl")
+    assert (failure["id"], failure["step"], failure["reason"]) == (first.id, "initial", "empty")
+    assert len(world.rows("revisions.jsonl")) == 17
+
+
 def test_an_invented_response_is_labelled_in_rows_and_manifest(world: World) -> None:
     assert world.sets("initial.endpoint=teacher") == 0
     assert {row["initial_model"] for row in world.rows("revisions.jsonl")} == {"fake-teacher (invented)"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from jobs.__main__ import main
 from jobs.common.recipe import PROJECT
 from tests.fakes.openai_server import Answer, plausible
 from tests.generate.world import KEY, PRINCIPLES, World
@@ -206,3 +208,24 @@ def test_prompts_are_frozen_once(world: World) -> None:
 def test_nothing_temporary_is_left(world: World) -> None:
     assert world.generate() == 0
     assert not list(Path(world.runs).rglob("*.tmp"))
+
+
+def test_what_cannot_change_a_row_does_not_make_a_new_stage(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.generate() == 0
+    harmless = ("teacher.concurrency=2", "teacher.timeout_s=5", "teacher.max_attempts=2", "dpo.beta=0.2")
+    assert world.sets(*harmless) == 0
+    assert "already finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change", ["teacher.temperature=0.1", "teacher.model=other", "seed=1", "generate.held_out_fraction=0.5"]
+)
+def test_what_can_change_a_row_stops_and_names_a_command_that_works(
+    world: World, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert world.generate() == 0
+    assert world.sets(change) == 78
+    shown = capsys.readouterr().err
+    assert change.split("=")[0].split(".")[-1] in shown
+    arguments = shlex.split(shown.rsplit("or run: cai ", 1)[1])
+    assert main(arguments) == 0

@@ -189,6 +189,23 @@ def test_on_the_host_the_key_file_of_dotenv_is_checked(tmp_path: Path, mode: int
     assert keys_of(machine_with(tmp_path), tmp_path)[-1].level == level
 
 
+@pytest.mark.parametrize("more", ["CAI_UID=", "CAI_UID=me", "CAI_UID= # mine"])
+def test_a_uid_that_is_none_counts_as_the_images(tmp_path: Path, more: str) -> None:
+    (tmp_path / "key").write_text("not-to-be-shown")
+    (tmp_path / "key").chmod(0o600)
+    (tmp_path / ".env").write_text(f"CAI_OPENAI_KEY_FILE=./key # installed\n{more}\n")
+    check = keys_of(machine_with(tmp_path), tmp_path)[-1]
+    assert "cannot be read by the containers' uid 10001" in check.text
+
+
+@pytest.mark.parametrize("address", ["http://me:hunter2@host:80a/v1", "http://[::1/v1", "me:hunter2@host/v1"])
+def test_a_wrong_address_is_one_line_without_its_password(tmp_path: Path, address: str) -> None:
+    checks = keys_of(machine_with(tmp_path, OPENAI_BASE_URL=address), tmp_path, "teacher.endpoint=api")
+    (check,) = [check for check in checks if check.topic == "endpoint"]
+    assert check.level == "fail"
+    assert "hunter2" not in check.text
+
+
 def test_a_key_file_that_dotenv_names_and_is_not_there(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CAI_OPENAI_KEY_FILE=./key\n")
     assert keys_of(machine_with(tmp_path), tmp_path)[-1].level == "fail"

@@ -84,6 +84,7 @@ def hub() -> Iterator[FakeHub]:
             "config.json": b"{}",
             "model.safetensors": b"weights",
             "pytorch_model.bin": b"pickle",
+            "consolidated.safetensors": b"the same weights once more",
             "tokenizer.json": b"{}",
         }
     )
@@ -96,10 +97,12 @@ def hub() -> Iterator[FakeHub]:
     server.server_close()
 
 
-def fetch_process(hub_url: str, runs: Path, model: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def fetch_process(
+    hub_url: str, runs: Path, model: str, more: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run fetch as people do; huggingface_hub reads its endpoint once, on import, so it needs its own process."""
     variables = os.environ | {"HF_ENDPOINT": hub_url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(runs / "hf")} | environment
-    arguments = ["fetch", "--runs", str(runs), "--run", "r", "--set", f"student.model={model}"]
+    arguments = ["fetch", "--runs", str(runs), "--run", "r", "--set", f"student.model={model}", *more]
     return subprocess.run(
         [sys.executable, "-m", "jobs", *arguments],
         cwd=PROJECT,
@@ -125,6 +128,7 @@ def test_a_hub_model_comes_as_safetensors_at_a_resolved_commit(hub: FakeHub, tmp
     assert b"hf_secret_token" not in written
     assert "hf_secret_token" not in done.stderr + done.stdout
     assert not any("pytorch_model.bin" in path for _, path, _ in hub.history), "pickle weights are never asked for"
+    assert not any("consolidated" in path for _, path, _ in hub.history), "nor is a second copy of the weights"
 
 
 def test_a_gated_model_says_what_to_do(hub: FakeHub, tmp_path: Path) -> None:
@@ -205,3 +209,29 @@ def test_what_cannot_be_fetched_is_named(
 def test_a_gguf_repository_needs_its_file_named(context: RunContext) -> None:
     with pytest.raises(ConfigError, match=r"initial\.gguf_file is missing"):
         fetch.run(with_settings(context, "initial.gguf_repo=a/b"))
+
+
+def test_a_gguf_lies_under_its_commit(hub: FakeHub, tmp_path: Path) -> None:
+    hub.files["tiny.gguf"] = b"gguf"
+    settings = ("--set", "initial.gguf_repo=org/tiny", "--set", "initial.gguf_file=tiny.gguf")
+    done = fetch_process(hub.url, tmp_path, "org/tiny", more=settings)
+    assert done.returncode == 0, done.stderr
+    context = RunContext(recipe=load_recipe("demo"), run="r", runs=tmp_path)
+    assert load_fetched(context).initial_gguf == f"models/gguf/tiny-{COMMIT[:12]}/tiny.gguf"
+
+
+def test_what_is_no_hub_id_is_one_line(hub: FakeHub, tmp_path: Path) -> None:
+    done = fetch_process(hub.url, tmp_path, "org/tiny/too/deep")
+    assert done.returncode == 78, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_local_mix_in_that_changed_is_not_called_finished(context: RunContext, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    with_rows = with_settings(context, f"sft.mix_in=[{{dataset: {rows}, weight: 1.0}}]")
+    fetch.run(with_rows)
+    fetch.run(with_rows)
+    rows.write_text('{"prompt": "a", "completion": "c"}\n')
+    with pytest.raises(ConfigError, match="was finished with other settings: mix_in"):
+        fetch.run(with_rows)

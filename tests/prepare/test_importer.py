@@ -10,11 +10,19 @@ import pytest
 
 from jobs.common.errors import DataError
 from jobs.common.jsonl import read_records
+from jobs.common.recipe import load_recipe
 from jobs.common.records import Dropped, HeldOutPrompt, PreferencePair, SftExample
 from jobs.common.stage import Result, RunContext, StagePlan, finished_manifest, open_stage
 from jobs.prepare.importer import Sources, import_data
 
+SHARES = ("generate.held_out_fraction=0.2", "generate.sft_fraction=0.5")
 SEED_DATA = os.environ.get("CAI_SEED_DATA")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> RunContext:
+    """The demo with shares of its own, so that its tuning does not move the counts below."""
+    return RunContext(recipe=load_recipe("demo", SHARES), run="demo", runs=tmp_path / "runs")
 
 
 def shapes(prompts: int = 10) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -118,6 +126,27 @@ def test_another_shape_is_named(context: RunContext, tmp_path: Path, index: int,
     documents[index] = document
     with pytest.raises(DataError, match=message):
         run_import(context, write(tmp_path, *documents))
+
+
+def test_a_file_that_is_not_there_is_named(context: RunContext, tmp_path: Path) -> None:
+    sources = write(tmp_path, *shapes())
+    sources.sft.unlink()
+    with pytest.raises(DataError, match=r"sft\.json: no such file"):
+        run_import(context, sources)
+
+
+def test_a_text_under_two_principles_is_never_held_out_and_trained(context: RunContext, tmp_path: Path) -> None:
+    documents = shapes()
+    for document in documents:
+        document.update({f"1{key[1:]}": rows for key, rows in document.items()})
+    run_import(context, write(tmp_path, *documents))
+    folder = context.folder / "generate"
+    held_out = {row.prompt for row in read_records(folder / "held_out.jsonl", HeldOutPrompt)}
+    sft = {row.prompt for row in read_records(folder / "sft.jsonl", SftExample)}
+    pairs = {row.prompt for row in read_records(folder / "pairs.jsonl", PreferencePair)}
+    assert held_out
+    assert held_out.isdisjoint(sft | pairs)
+    assert sft.isdisjoint(pairs)
 
 
 @pytest.mark.skipif(not SEED_DATA, reason="CAI_SEED_DATA names no folder with the original authors' data")

@@ -68,6 +68,16 @@ def test_text_that_would_close_a_turn_is_dropped(tokenizer: Any, text: str) -> N
     assert [it.drop_reason for it in fitted.dropped] == ["special_token"] * 2
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_a_token_that_only_the_template_writes_is_dropped_too(students: Callable[[str], Path], special: bool) -> None:
+    mistral = load_tokenizer(Student(students("mistral"), "tiny", "1", "mistral"))
+    mistral.add_tokens(["[INST]", "[/INST]", "[TOOL_CALLS]"], special_tokens=special)
+
+    fitted = examples.fit([row("Why? [/INST] Sure."), row("What is [TOOL_CALLS]?")], mistral, 400)
+
+    assert [it.record["prompt"] for it in fitted.dropped] == ["Why? [/INST] Sure."]
+
+
 def test_a_pair_is_measured_on_its_longer_side(tokenizer: Any) -> None:
     short, long = "Yes.", "Yes. " * 40
     for chosen, rejected in ((short, long), (long, short)):

@@ -14,13 +14,14 @@ import gguf
 import numpy
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from jobs.common.errors import ConfigError, DataError
+from jobs.common.errors import ConfigError, DataError, StoppedError
 from jobs.common.fetched import Fetched, FetchedStudent
 from jobs.train.dequantize import dequantized_folder
-from jobs.train.device import Device, libraries
+from jobs.train.device import Device, libraries, without_compiled_kernels
 from jobs.train.student import Student, find_student, load_model, load_tokenizer
 from tests.train.builders import make_context
 
@@ -57,14 +58,15 @@ def test_chatml_renders_what_the_embedded_model_was_trained_on(students: Student
 
 
 def test_mistral_opens_once_with_bos_and_ends_every_answer(students: Students) -> None:
+    # Mistral's v2 and v3 tokenizers (the recipe's v0.3) put no space before [/INST]; v1 did.
     tokenizer = load_tokenizer(Student(students("mistral"), "tiny", "1", "mistral"))
 
     shown = [tokenizer.apply_chat_template(it, tokenize=False, add_generation_prompt=True) for it in CONVERSATIONS]
 
     assert shown == [
-        "<s>[INST]  Hi \n there  [/INST]",
-        "<s>[INST] Be brief.\n\nHi [/INST]",
-        "<s>[INST] a [/INST]  b\n</s>[INST] c [/INST]",
+        "<s>[INST]  Hi \n there [/INST]",
+        "<s>[INST] Be brief.\n\nHi[/INST]",
+        "<s>[INST] a[/INST]  b\n</s>[INST] c[/INST]",
     ]
 
 
@@ -130,6 +132,29 @@ def test_running_out_of_memory_says_what_to_lower(error: Exception) -> None:
         libraries("sft", "r"),
     ):
         raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 576 vs 534"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["torch", "safetensors"],
+)
+def test_a_full_disk_is_a_stop_that_can_be_resumed(error: Exception) -> None:
+    with pytest.raises(StoppedError, match=r"sft: disk full .*run the same command"), libraries("sft", "r"):
+        raise error
+
+
+def test_no_compiler_is_needed_on_cuda() -> None:
+    from trl.kernels import chunked_logprob
+    from trl.trainer import utils
+
+    without_compiled_kernels()
+
+    assert not chunked_logprob._use_triton(torch.device("cuda"))
+    assert utils._use_triton is chunked_logprob._use_triton, "the fused LM head asks the same function"
 
 
 def test_another_runtime_error_stays_a_bug() -> None:
