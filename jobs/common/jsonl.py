@@ -1,4 +1,4 @@
-"""Files that appear whole: strict JSONL reading, durable appending, atomic writing.
+"""Files that appear whole: strict JSONL reading, atomic writing.
 
 A line that cannot be read stops the job with file and line number; nothing is skipped in silence.
 """
@@ -66,15 +66,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_records(path: Path, records: Iterable[BaseModel]) -> None:
     """Write records as JSONL, whole or not at all."""
     write_atomic(path, b"".join(_line(record.model_dump(mode="json")) for record in records))
-
-
-def append_record(path: Path, record: BaseModel) -> None:
-    """Append one record with a single write, so that lines of several processes never mix."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, _line(record.model_dump(mode="json")))
-    finally:
-        os.close(descriptor)
 
 
 def read_records(path: Path, model: type[Record]) -> list[Record]:

@@ -7,6 +7,7 @@ recipe = load_recipe("demo", ["dpo.beta=0.05"])
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -114,7 +115,8 @@ def _explain(file: YamlFile, error: ValidationError) -> str:
         return f"{source}: unknown key {dotted!r}. {_advice(at)}"
     if first["type"] == "missing":
         return f"{file.where(at)}: {dotted} is missing. All keys: recipes/README.md."
-    return f"{source}: {dotted}: {first['msg']}, found {first['input']!r}. All keys: recipes/README.md."
+    found = re.sub(r"//[^/@]*@", "//...@", repr(first["input"]))  # a password never reaches a message
+    return f"{source}: {dotted}: {first['msg']}, found {found}. All keys: recipes/README.md."
 
 
 def _advice(at: KeyPath) -> str:

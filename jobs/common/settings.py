@@ -57,8 +57,8 @@ class TeacherSettings(Settings):
 class InitialSettings(Settings):
     """Who writes the initial response: by default the student itself."""
 
-    endpoint: str = "embedded"
-    """`embedded` (the student's GGUF), a URL, `file` (written by `cai initial`) or `teacher`."""
+    endpoint: Annotated[str, Field(pattern=r"^[^@]*$")] = "embedded"
+    """`embedded` (the student's GGUF), a URL without user name, `file` (written by `cai initial`) or `teacher`."""
     model: str = "smollm2-135m-instruct"
     """Model name sent to the endpoint and written into every row."""
     gguf_repo: str | None = None

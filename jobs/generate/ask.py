@@ -39,7 +39,7 @@ async def ask_text(
     rejected = Rejected("empty", "never asked")
     for sample_index in range(TRIES):
         reply = await teacher.ask(replace(request, sample_index=sample_index))
-        found = read_text(reply, request.schema)
+        found = read_text(reply, request.schema, trim=teacher.endpoint.is_embedded)
         if isinstance(found, Rejected):
             rejected = found
         elif sample_index + 1 >= FAULTY_TRIES or not fault(found.text):

@@ -113,7 +113,7 @@ async def _draft_one(one: Missing, teacher: Teacher, sampling: Sampling, lane: i
             reply = await teacher.ask(replace(request, sample_index=sample_index))
         except RefusedError:
             return None
-        found = read_text(reply, request.schema)
+        found = read_text(reply, request.schema, trim=False)
         if isinstance(found, Text) and (text := usable_request(found.text, one.field)):
             return text
     return None

@@ -6,7 +6,6 @@ only in the Authorization header.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -16,9 +15,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from jobs.common.errors import ConfigError
+from jobs.common.hosts import is_private_host
 
 OPENAI_URL = "https://api.openai.com/v1"
-LOCAL_NAMES = {"localhost", "host.docker.internal", "gateway.docker.internal"}
 NO_KEY = "none"
 """Sent to servers that ask for no key, because the client wants one."""
 
@@ -61,7 +60,7 @@ def remote_endpoint(
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(_no_base_url(url))
     key = _read_key(key_name, environment)
-    if key is None and not _is_private(parts.hostname):
+    if key is None and not is_private_host(parts.hostname):
         raise ConfigError(
             f"No API key for {_shown(url)}: neither {key_name} nor {key_name}_FILE holds one. "
             f"Set one of them (in compose: make key), then run the same command again."
@@ -107,16 +106,6 @@ def _checked(key: str, where: str) -> str:
     if not re.fullmatch(r"[!-~]+", key):
         raise ConfigError(f"{where} does not hold a key alone: it has spaces, line ends or letters beyond ASCII.")
     return key
-
-
-def _is_private(host: str) -> bool:
-    if host.lower() in LOCAL_NAMES or host.endswith((".local", ".internal")) or ("." not in host and ":" not in host):
-        return True  # a bare name is a compose service or a machine of this network
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_private
 
 
 def _shown(url: str) -> str:

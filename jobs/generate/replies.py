@@ -1,8 +1,8 @@
 """Reads replies: a list of prompts or one text, from JSON or from plain text, whole or cut off.
 
-Plain text that hit the token limit is trimmed to its last complete sentence where at least LEAST_WORDS words remain
-(a small embedded teacher would lose most of its rows otherwise); anything shorter, and cut-off JSON, is rejected and
-asked again under the next sample index. Trimmed texts are counted.
+A reply that hit the token limit is rejected and asked again under the next sample index. Only plain text of the
+embedded model is trimmed to its last complete sentence where at least LEAST_WORDS words remain, and counted: it would
+lose most of its rows otherwise.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Rejected:
     detail: str
 
 
-def read_text(reply: Reply, schema: Schema | None) -> Text | Rejected:
-    """The one text of a reply, or why there is none."""
+def read_text(reply: Reply, schema: Schema | None, *, trim: bool) -> Text | Rejected:
+    """The one text of a reply, or why there is none; `trim` keeps whole sentences of a cut-off one."""
     if reply.finish_reason == "content_filter":
         return Rejected("content_policy", "finish_reason content_filter")
     raw = _clean(reply.text)
@@ -56,7 +56,7 @@ def read_text(reply: Reply, schema: Schema | None) -> Text | Rejected:
         return Rejected("truncated" if reply.finish_reason == "length" else "garbage", _excerpt(raw))
     if reply.finish_reason != "length":
         return _judge(raw)
-    kept = _whole_sentences(raw)
+    kept = _whole_sentences(raw) if trim else ""
     if len(kept.split()) < LEAST_WORDS:
         return Rejected("empty" if not raw else "truncated", _excerpt(raw))
     judged = _judge(kept)

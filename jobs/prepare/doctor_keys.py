@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from jobs.common.hosts import is_private_host
 from jobs.common.recipe import PROJECT
 from jobs.common.settings import Recipe
 from jobs.prepare.doctor_machine import CONTAINER_UID, Check, Machine
@@ -24,7 +25,7 @@ def check_keys(machine: Machine, recipe: Recipe, project: Path = PROJECT) -> Ite
     remote = recipe.teacher.endpoint == "api"
     address = machine.environment.get("OPENAI_BASE_URL", "") if remote else ""
     if remote:
-        yield _check_key(machine, needed=not address)
+        yield _check_key(machine, needed=not is_private_host(_host(address) or "api.openai.com"))
     else:
         yield Check("ok", "key", "none needed: the teacher is embedded")
     for endpoint in filter(None, [address, recipe.initial.endpoint if "://" in recipe.initial.endpoint else ""]):
@@ -89,6 +90,13 @@ def _check_address(machine: Machine, address: str) -> Check:
         advice = "Use host.docker.internal in its place, and let the server listen on 0.0.0.0"
         return Check("fail", "endpoint", f"{shown} is this container itself, not the machine. {advice}")
     return Check("ok", "endpoint", f"{shown} (in compose write host.docker.internal for it)")
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # _check_address says what is wrong with it
+        return None
 
 
 def _env_file(project: Path) -> dict[str, str]:

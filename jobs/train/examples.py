@@ -162,7 +162,7 @@ def require_few_lost(fitted: Fitted, context: RunContext, section: str) -> None:
     raise DataError(
         f"{section}: {counts}, over {MAX_LOST:.0%}, with {section}.max_length={now} "
         f"(named in {context.folder / section / 'dropped.jsonl'}). "
-        f"Run: cai {section} --run {context.run} --redo --set {section}.max_length={2 * now}"
+        f"Run: {context.command(section, '--redo', f'--set {section}.max_length={2 * now}')}"
     )
 
 

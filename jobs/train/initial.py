@@ -37,7 +37,7 @@ def run_initial(context: RunContext) -> None:
     """
     recipe, prompts = context.recipe, context.folder / "generate" / "prompts.jsonl"
     if not prompts.exists():
-        raise ConfigError(f"{prompts} does not exist yet. Run: cai generate --run {context.run}")
+        raise ConfigError(f"{prompts} does not exist yet. Run: {context.command('generate')}")
     ingredients = {
         "initial": recipe.initial.model_dump(mode="json", include={"temperature", "top_p"}),
         "max_new_tokens": recipe.generate.response_tokens,

@@ -68,7 +68,7 @@ def _file(context: RunContext, fetched: Fetched, settings: MixInSettings) -> Pat
         raise ConfigError(
             f"mix_in {settings.dataset}: split {settings.split!r} is a test split; training on it is refused."
         )
-    again = f"Run: cai fetch --run {context.run} --redo"
+    again = f"Run: {context.command('fetch', '--redo')}"
     found = fetched.mix_in.get(mix_in_key(settings.dataset, settings.revision, settings.split))
     if found is None:
         raise ConfigError(f"mix_in {settings.dataset} ({settings.split}) was not fetched. {again}")

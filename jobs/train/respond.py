@@ -58,7 +58,7 @@ def _respond(stage: OpenStage) -> None:
     if not prompts:
         raise DataError(
             f"{context.folder / 'generate' / 'held_out.jsonl'}: 0 prompts to answer. "
-            f"Run: cai generate --run {context.run} --redo --set generate.held_out_fraction=0.2"
+            f"Run: {context.command('generate', '--redo', '--set generate.held_out_fraction=0.2')}"
         )
     device, student = choose_device(), find_student(context, load_fetched(context))
     tokenizer = load_tokenizer(student)

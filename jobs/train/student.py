@@ -50,7 +50,7 @@ def find_student(context: RunContext, fetched: Fetched) -> Student:
 
     found = fetched.student
     path = found.where(context.runs)
-    again = f"Run: cai fetch --run {context.run} --redo"
+    again = f"Run: {context.command('fetch', '--redo')}"
     if not path.exists():
         raise DataError(f"{path} (student) does not exist. {again}")
     folder = dequantized_folder(path, found.name, context.models) if found.kind == "gguf" else path

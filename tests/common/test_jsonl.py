@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.common.errors import DataError
-from jobs.common.jsonl import append_record, read_json, read_records, sha256_json, write_atomic, write_records
+from jobs.common.jsonl import read_json, read_records, sha256_json, write_atomic, write_records
 from jobs.common.records import HeldOutPrompt
 
 
@@ -62,23 +61,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def _append_many(path: Path, name: str) -> None:
-    for number in range(200):
-        append_record(path, held_out(name * 500, number))
-
-
-def test_lines_of_several_processes_never_mix(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_append_many, args=(path, name)) for name in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    rows = read_records(path, HeldOutPrompt)
-    assert sorted(row.prompt[0] for row in rows) == ["a"] * 200 + ["b"] * 200
 
 
 def test_damaged_json_is_named(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ("sft.lora.rank=-1", "sft.lora.rank: .*greater than 0, found -1"),
         ("zzzz=1", r"unknown key 'zzzz'. All keys: recipes/README.md"),
         ("dpo.beta", "expected key=value"),
+        ("initial.endpoint=http://me:secret@host/v1", r"initial.endpoint: .*found 'http://\.\.\.@host/v1'"),
         ("seed.x=1", "seed is a value, not a section"),
         ("seed={", "is not a YAML value"),
         ("teacher.price.dated=2025-02-30", "is not a YAML value"),

@@ -51,7 +51,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
         for finish_reason in ("stop", "length"):
             found = read_prompts(reply(text, finish_reason), asked)
             assert all(item and item == item.strip() for item in found)
-            assert isinstance(read_text(reply(text, finish_reason), CRITIQUE), Text | Rejected)
+            assert isinstance(read_text(reply(text, finish_reason), CRITIQUE, trim=True), Text | Rejected)
 
 
 def test_one_prompt_may_come_without_a_number_and_in_quotes() -> None:
@@ -73,7 +73,7 @@ def test_one_prompt_may_come_without_a_number_and_in_quotes() -> None:
     ids=["plain", "json", "fenced", "trimmed", "special-token", "surrogate"],
 )
 def test_usable_texts(text: str, finish_reason: str, wanted: Text) -> None:
-    assert read_text(reply(text, finish_reason), CRITIQUE) == wanted
+    assert read_text(reply(text, finish_reason), CRITIQUE, trim=True) == wanted
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,13 @@ def test_usable_texts(text: str, finish_reason: str, wanted: Text) -> None:
     ],
 )
 def test_unusable_texts_have_a_reason(text: str, finish_reason: str, reason: str) -> None:
-    found = read_text(reply(text, finish_reason), CRITIQUE)
+    found = read_text(reply(text, finish_reason), CRITIQUE, trim=True)
     assert isinstance(found, Rejected)
     assert found.reason == reason
+
+
+def test_a_cut_off_text_is_not_trimmed_unless_asked_for() -> None:
+    text = "This answer has many whole sentences. It was cut off in the middle of the"
+    found = read_text(reply(text, "length"), CRITIQUE, trim=False)
+    assert isinstance(found, Rejected)
+    assert found.reason == "truncated"
