@@ -157,7 +157,7 @@ def _as_job_error(error: OSError) -> JobError | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code (see jobs/common/errors.py)."""
-    signal.signal(signal.SIGTERM, _stop)
+    handler_before = signal.signal(signal.SIGTERM, _stop)
     try:
         cai.main(arguments, prog_name="cai", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -177,6 +177,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         say(f"Error: {job_error}")
         return job_error.exit_code
+    finally:
+        signal.signal(signal.SIGTERM, handler_before)
     return 0
 
 

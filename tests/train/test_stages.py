@@ -127,7 +127,7 @@ def test_no_rows_stop_with_the_reasons_of_generate(tmp_path: Path, job: Any, nam
     finish_generate(context, {}, dropped={"unchanged": 4})
     if job is dpo:
         (context.folder / "sft").mkdir()
-        write_json(context.folder / "sft" / "manifest.json", {"outputs": {}, "fingerprint": ""})
+        write_json(context.folder / "sft" / "manifest.json", {"outputs": {}, "fingerprint": "", "ingredients": {}})
 
     with pytest.raises(DataError, match=rf"{name}: 0 rows. generate dropped: 4 unchanged"):
         job.run(context)
