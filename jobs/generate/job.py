@@ -10,29 +10,17 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.common.console import StageProgress, say
-from jobs.common.errors import DataError
-from jobs.common.jsonl import read_records
-from jobs.common.records import Dropped, Failure, RedTeamPrompt, Revision
-from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
+from jobs.common.errors import ConfigError, DataError
+from jobs.common.jsonl import read_records, sha256_file
+from jobs.common.records import Dropped, Failure, RedTeamPrompt
+from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, finished_manifest, open_stage
 from jobs.generate import opening, wording
 
 NOT_INGREDIENTS = {"concurrency", "timeout_s", "max_attempts", "price"}
 """Keys of the teacher section that cannot change a row."""
-
-
-@dataclass(frozen=True)
-class Sorted:
-    """Chains after the filters."""
-
-    kept: list[Revision]
-    dropped: list[Dropped]
-    failures: list[Failure]
-    trimmed: int
-    """Texts of kept chains that were cut off and trimmed to whole sentences."""
 
 
 def run(context: RunContext) -> None:
@@ -44,10 +32,30 @@ def run(context: RunContext) -> None:
         UnavailableError: an endpoint is down or refuses.
         StoppedError: SIGTERM; the same command goes on.
     """
+    _refuse_other_initial_responses(context)
     plan = StagePlan("generate", _ingredients(context), parents=("fetch",), lock="cpu")
     with open_stage(context, plan) as stage:
         if stage is not None:
             _generate(stage)
+
+
+def _initial_responses_sha256(context: RunContext) -> str | None:
+    path = context.folder / "initial" / "responses.jsonl"
+    used = context.recipe.initial.endpoint == "file" and path.exists()
+    return sha256_file(path) if used else None
+
+
+def _refuse_other_initial_responses(context: RunContext) -> None:
+    # They are written after the prompts are frozen, so a fingerprint taken before cannot hold them.
+    manifest = context.folder / "generate" / "manifest.json"
+    if context.redo or context.recipe.initial.endpoint != "file" or not manifest.exists():
+        return
+    before = finished_manifest(context, "generate")["measures"].get("initial_responses_sha256")
+    if before != _initial_responses_sha256(context):
+        raise ConfigError(
+            f"{context.folder / 'initial' / 'responses.jsonl'} changed since generate finished. "
+            f"Run: {context.command('generate', '--redo')}"
+        )
 
 
 def _ingredients(context: RunContext) -> dict[str, Any]:
@@ -69,6 +77,7 @@ def _generate(stage: OpenStage) -> None:
     from jobs.generate.meter import Meter
     from jobs.generate.pipeline import Session, make_chains
     from jobs.generate.signals import run_until_stopped
+    from jobs.generate.sorting import sort_chains
 
     context, recipe = stage.context, stage.context.recipe
     with closing(open_journal(context.journal)) as journal, opening.open_endpoints(context) as endpoints:
@@ -87,42 +96,10 @@ def _generate(stage: OpenStage) -> None:
                 Meter(None),
             )
             prompts, chained = run_until_stopped(make_chains(session), session.rerun)
-    _finish(stage, session, prompts, _sort(chained))
+    _finish(stage, session, prompts, sort_chains(chained))
 
 
-def _sort(chained: list[Any]) -> Sorted:
-    from jobs.generate.filters import revision_fault
-
-    found, trimmed = Sorted([], [], [], 0), 0
-    seen: set[str] = set()
-    for one in chained:
-        if isinstance(one, Failure):
-            found.failures.append(one)
-            continue
-        row = one.revision
-        text = " ".join(row.revision.split()).lower()
-        fault = revision_fault(row.initial_response, row.critique, row.revision)
-        if not fault and text in seen:
-            fault = ("duplicate", "another row has the same revision")
-        if fault:
-            reason, detail = fault
-            found.dropped.append(
-                Dropped(
-                    id=row.id,
-                    principle_id=row.principle_id,
-                    drop_reason=reason,
-                    detail=detail,
-                    record=row.model_dump(mode="json"),
-                )
-            )
-            continue
-        seen.add(text)
-        found.kept.append(row)
-        trimmed += one.trimmed
-    return replace(found, trimmed=trimmed)
-
-
-def _finish(stage: OpenStage, session: Any, prompts: list[RedTeamPrompt], rows: Sorted) -> None:
+def _finish(stage: OpenStage, session: Any, prompts: list[RedTeamPrompt], rows: Any) -> None:
     from jobs.generate import tables
 
     dropped = [*read_records(stage.folder / "dropped_prompts.jsonl", Dropped), *rows.dropped]
@@ -137,18 +114,7 @@ def _finish(stage: OpenStage, session: Any, prompts: list[RedTeamPrompt], rows: 
             f"Look at dropped.jsonl and failures.jsonl there; a stronger teacher.model usually helps."
         )
     outputs += tables.write_rows(stage.folder, prompts, rows.kept)
-    splits = Counter(row.split for row in rows.kept)
-    held_out = sum(prompt.split == "held_out" for prompt in prompts)
-    counts = {
-        "prompts": len(prompts),
-        "held_out_prompts": held_out,
-        "revisions": len(rows.kept),
-        "sft": splits["sft"],
-        "pairs": splits["dpo"],
-        "held_out_pairs": splits["held_out"],
-        "failures": len(failures),
-        "trimmed_texts": rows.trimmed,
-    }
+    counts = rows.counts(prompts) | {"failures": len(failures)}
     recipe, meter = stage.context.recipe, session.teacher_meter
     tokens = {name: count + session.student_meter.tokens()[name] for name, count in meter.tokens().items()}
     measures = {
@@ -156,6 +122,7 @@ def _finish(stage: OpenStage, session: Any, prompts: list[RedTeamPrompt], rows: 
         "teacher_endpoint": session.endpoints.teacher.logical,
         "initial_kind": "url" if "://" in recipe.initial.endpoint else recipe.initial.endpoint,
         "initial_model": rows.kept[0].initial_model,
+        "initial_responses_sha256": _initial_responses_sha256(stage.context),
         "cost": meter.money(),
         "new_cost_usd": meter.cost_usd(meter.new),
         "failures_by_reason": dict(by_failure),

@@ -48,6 +48,10 @@ def test_file_stops_after_the_prompts_and_goes_on_with_the_students_answers(
     assert all(row["initial_response"].startswith("My own answer") for row in rows)
     assert world.manifest()["measures"]["initial_kind"] == "file"
     assert {asked.body["model"] for asked in world.server.history} == {"fake-teacher"}
+    assert world.sets("initial.endpoint=file") == 0
+    write_records(path, [row.model_copy(update={"response": "Other words."}) for row in responses(world)])
+    assert world.sets("initial.endpoint=file") == 78
+    assert "responses.jsonl changed since generate finished. Run: cai generate" in capsys.readouterr().err
 
 
 def test_an_empty_answer_of_the_student_is_a_failure_row_and_no_pair(world: World) -> None:
