@@ -81,6 +81,8 @@ unpack_engine() {
 
 start_engine() {
   mkdir -p "$root"/{data,exec}
+  # No engine answers, so these are left from one that was killed; their numbers may belong to other processes by now.
+  rm -f "$root/pid" "$root/exec/containerd/containerd.pid"
   [ -d /sys/fs/cgroup ] && [ -n "$(ls -A /sys/fs/cgroup)" ] || mount -t cgroup2 none /sys/fs/cgroup
   setsid nohup dockerd -H "unix://$root/docker.sock" --data-root "$root/data" --exec-root "$root/exec" --pidfile "$root/pid" \
     >"$root/dockerd.log" 2>&1 </dev/null &
