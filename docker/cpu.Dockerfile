@@ -1,4 +1,4 @@
-# The image of fetch and generate: no torch; the embedded teacher and its weights are in it (at most 1.1 GB).
+# The image of fetch, prompts and generate: no torch; the embedded teacher and its weights are in it (at most 1.1 GB).
 #   docker build -f docker/cpu.Dockerfile -t cai-cpu .
 # Everything installed comes from requirements/cpu.lock by hash or from signed Debian packages; nothing else is fetched.
 # A build secret `ca` (a CA bundle) is only for networks that re-sign TLS; nothing of it stays in the image.

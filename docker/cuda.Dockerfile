@@ -1,4 +1,4 @@
-# The image of doctor, sft, dpo and respond: CUDA 12.8 through the wheels of PyPI, no vendor base image (at most 9 GB).
+# The image of doctor, initial, sft, dpo and respond: CUDA 12.8 through the wheels of PyPI, no vendor base image (at most 9 GB).
 #   docker build -f docker/cuda.Dockerfile -t cai-cuda .
 # Everything installed comes from requirements/cuda.lock by hash or from signed Debian packages; nothing else is fetched.
 # A build secret `ca` (a CA bundle) is only for networks that re-sign TLS; nothing of it stays in the image.

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -66,11 +67,27 @@ def _add_stage(name: str, module: str, help_line: str) -> None:
         import_module(module).run(context)
 
 
-@cai.command("initial")
+@cai.command("generate", help=STAGES["generate"][1], short_help=STAGES["generate"][1])
 @run_options
-def initial(**options: Any) -> None:
-    """Write the student's own answers for `initial.endpoint: file` (large students, CUDA image)."""
-    import_module("jobs.train.initial").run_initial(make_context(**options))
+@click.option("--until", type=click.Choice(["prompts"]), help="End when the red-team prompts are frozen.")
+@click.option("--verbose", is_flag=True, help="Print a line for every item that fails, as it happens.")
+def generate(until: str | None, verbose: bool, **options: Any) -> None:
+    """The whole stage, or its first part alone, which a student on the GPU answers before the rest goes on."""
+    job, context = import_module(STAGES["generate"][0]), replace(make_context(**options), verbose=verbose)
+    (job.run_prompts if until else job.run)(context)
+
+
+@cai.command("respond", help=STAGES["respond"][1], short_help=STAGES["respond"][1])
+@run_options
+@click.option(
+    "--system",
+    type=click.Choice(["base"]),
+    help="Answer the red-team prompts instead, with the untrained student, for `initial.endpoint: file`.",
+)
+def respond(system: str | None, **options: Any) -> None:
+    """Two jobs: one that closes a run, and one that comes before generate can ask for critiques."""
+    context = make_context(**options)
+    import_module("jobs.train.initial" if system else STAGES["respond"][0]).run(context)
 
 
 def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...], redo: bool) -> Any:
@@ -133,8 +150,27 @@ def import_(red_team: Path, sft: Path, preferences: Path, **options: Any) -> Non
     import_data(make_context(**options), Sources(red_team=red_team, sft=sft, preferences=preferences))
 
 
+@cai.command("plan")
+@run_options
+def plan(**options: Any) -> None:
+    """Tell what generate will ask, use, cost and take, before a cent is spent. Sends nothing."""
+    import_module("jobs.generate.plan").run_plan(make_context(redo=False, **options))
+
+
+plan.params = [option for option in plan.params if option.name != "redo"]
+
+
+@cai.command("status")
+@click.argument("run", envvar="CAI_RUN", required=False)
+@click.option("--runs", envvar="CAI_RUNS", default="runs", show_default=True, type=click.Path(path_type=Path))
+def status(run: str | None, runs: Path) -> None:
+    """Tell how far RUN is, or every run: finished, running, stopped, and how to go on. Changes nothing."""
+    import_module("jobs.prepare.status").show_status(runs, run)
+
+
 for _name, (_module, _help) in STAGES.items():
-    _add_stage(_name, _module, _help)
+    if _name not in cai.commands:
+        _add_stage(_name, _module, _help)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-STAGES = ["doctor", "fetch", "generate", "sft", "dpo", "respond"]
-TRAINERS = ["sft", "dpo", "respond"]
+STAGES = ["doctor", "fetch", "prompts", "initial", "generate", "sft", "dpo", "respond"]
+TRAINERS = ["initial", "sft", "dpo", "respond"]
+COMMANDS = {"prompts": ["generate", "--until", "prompts"], "initial": ["respond", "--system", "base"]}
 CUDA = ["doctor", *TRAINERS]
 KEY = "a-key-that-must-not-show"
 
@@ -59,8 +60,8 @@ def services(docker: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("profile", "expected"),
     [
-        ("generate", {"fetch", "generate"}),
-        ("sft", {"doctor", "ready", "fetch", "generate", "sft"}),
+        ("generate", {"fetch", "prompts", "generate"}),
+        ("sft", {"doctor", "ready", "fetch", "prompts", "initial", "generate", "sft"}),
         ("dpo", {*STAGES, "ready"}),
     ],
 )
@@ -72,7 +73,12 @@ def test_every_stage_waits_for_the_one_before_to_succeed(services: dict[str, Any
     for before, stage in pairwise(["doctor", "ready", *STAGES[1:]]):
         condition = services[stage]["depends_on"][before]
         assert condition["condition"] == "service_completed_successfully"
-        assert condition["required"] is (before != "ready"), "generate alone must not ask doctor for a GPU"
+        assert condition["required"] is (before not in {"ready", "initial"}), "generate alone must not ask for a GPU"
+
+
+def test_generate_alone_still_waits_for_its_prompts(docker: list[str]) -> None:
+    waits = config(docker, profile="generate")["services"]["generate"]["depends_on"]
+    assert waits["prompts"] == {"condition": "service_completed_successfully", "required": True}
 
 
 def test_ready_does_nothing_and_can_do_nothing(services: dict[str, Any]) -> None:
@@ -84,7 +90,7 @@ def test_ready_does_nothing_and_can_do_nothing(services: dict[str, Any]) -> None
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_job_is_locked_down(services: dict[str, Any], stage: str) -> None:
     service = services[stage]
-    assert service["command"] == [stage]
+    assert service["command"] == COMMANDS.get(stage, [stage])
     assert service["user"] == "10001:10001"
     assert service["read_only"] is True
     assert service["init"] is True
@@ -110,6 +116,7 @@ def test_secrets_go_only_where_they_are_used(services: dict[str, Any]) -> None:
     held = {stage: [secret["source"] for secret in service.get("secrets", [])] for stage, service in services.items()}
     assert {stage: names for stage, names in held.items() if names} == {
         "fetch": ["hf_token"],
+        "prompts": ["openai_api_key"],
         "generate": ["openai_api_key", "initial_api_key"],
     }
 
@@ -136,11 +143,12 @@ def test_trainers_stay_off_the_hub_and_report_to_nobody(services: dict[str, Any]
 
 
 def test_cpu_jobs_ask_for_no_gpu(services: dict[str, Any]) -> None:
-    assert all("deploy" not in services[stage] for stage in ("fetch", "generate"))
+    assert all("deploy" not in services[stage] for stage in ("fetch", "prompts", "generate"))
 
 
-def test_generate_can_reach_a_model_server_on_the_host(services: dict[str, Any]) -> None:
-    assert services["generate"]["extra_hosts"] == ["host.docker.internal=host-gateway"]
+@pytest.mark.parametrize("stage", ["prompts", "generate"])
+def test_the_teachers_jobs_can_reach_a_model_server_on_the_host(services: dict[str, Any], stage: str) -> None:
+    assert services[stage]["extra_hosts"] == ["host.docker.internal=host-gateway"]
 
 
 def test_one_card_can_be_chosen(docker: list[str]) -> None:

@@ -1,30 +1,79 @@
 """What people see while a stage runs: one line per fact, and progress as a bar or as plain lines.
 
-Everything goes to stderr; stdout is for results. progress.json says the same to programs.
+Everything goes to stderr; stdout is for results. progress.json says the same to programs and to `cai status`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import socket
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from jobs.common.jsonl import write_json
+from jobs.common.live import Eta, Live, duration
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
-PLAIN_SECONDS = 10.0
+BAR_S = 0.2
+"""Least time between two drawings of the bar."""
+WRITE_S = 1.0
+"""Least time between two writings of progress.json."""
+PLAIN_S = 10.0
 """Least time between two plain progress lines."""
+STILL_S = 60.0
+"""Least time between two plain progress lines that say the same."""
+
+State = Literal["running", "stopped"]
 
 
 def say(line: str) -> None:
     """Print one line for people."""
     console.print(Text(line))
+
+
+class _Bar(Progress):
+    """One row for every step, and below them what is known about the latest."""
+
+    beside = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The table of bars, and a line as wide as the terminal."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.beside, overflow="fold", no_wrap=False)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What one look at a step found."""
+
+    step: str
+    done: int
+    total: int
+    figures: str
+    live: Live | None
+    eta_s: int | None
+
+    @property
+    def beside(self) -> str:
+        """What to read beside done and total."""
+        eta = f"ETA {duration(self.eta_s)}" if self.eta_s else ""
+        return " · ".join(filter(None, [self.figures, self.live.line() if self.live else "", eta]))
+
+    @property
+    def news(self) -> tuple[object, ...]:
+        """What must change for another line to be worth reading."""
+        live = self.live or Live()
+        return (self.step, self.done, self.total, live.replies, live.throttled, live.retried, live.failed)
 
 
 @dataclass
@@ -36,44 +85,91 @@ class StageProgress:
 
     stage: str
     folder: Path
-    _bar: Progress | None = None
+    clock: Callable[[], float] = time.monotonic
+    _bar: _Bar | None = None
     _tasks: dict[str, int] = field(default_factory=dict)
-    _begun: dict[str, tuple[float, int]] = field(default_factory=dict)
-    _printed: float = 0.0
-    _written: float = 0.0
+    _etas: dict[str, Eta] = field(default_factory=dict)
+    _ended: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _latest: tuple[str, int, int, str, Callable[[], Live] | None] | None = None
+    _printed: tuple[object, ...] = ()
+    _printed_at: float = float("-inf")
+    _next_look: float = float("-inf")
+    _next_write: float = float("-inf")
 
     def __enter__(self) -> StageProgress:
         """Start the bar where stderr is a terminal."""
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console)
+            self._bar = _Bar(*columns, console=console)
             self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stop the bar and leave its last state on screen."""
-        if self._bar:
-            self._bar.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave the last state on screen and in progress.json."""
+        try:
+            if self._latest:
+                with contextlib.suppress(OSError):  # a full disk has said so already
+                    self._look(self.clock(), "stopped" if kind else "running", last=True)
+        finally:
+            if self._bar:
+                self._bar.stop()
 
-    def update(self, step: str, done: int, total: int, figures: str = "") -> None:
-        """Show that `done` of `total` are done; `figures` is what to read beside it (tokens/s, $, loss)."""
-        now = time.monotonic()
-        begun_at, begun_done = self._begun.setdefault(step, (now, done))
-        rate = (done - begun_done) / (now - begun_at) if now > begun_at else 0.0
-        eta_s = round((total - done) / rate) if rate > 0 else None
-        shown = f"{figures}  ETA {eta_s} s" if eta_s and figures else figures or (f"ETA {eta_s} s" if eta_s else "")
-        finished = done >= total
-        if finished or now - self._written >= 1.0:
-            self._written = now
-            progress = {"stage": self.stage, "step": step, "done": done, "total": total, "figures": figures}
-            write_json(self.folder / "progress.json", progress | {"eta_s": eta_s, "updated": time.time()})
-        if self._bar:
-            self._draw(self._bar, step, done, total, shown)
-        elif finished or now - self._printed >= PLAIN_SECONDS:
-            self._printed = now
-            say(f"{self.stage}: {step} {done}/{total}  {shown}".rstrip())
+    def update(
+        self, step: str, done: int, total: int, figures: str = "", live: Callable[[], Live] | None = None
+    ) -> None:
+        """Show that `done` of `total` are done; cheap enough to be called for every reply.
 
-    def _draw(self, bar: Progress, step: str, done: int, total: int, figures: str) -> None:
+        Args:
+            step: what is being done.
+            done: items done.
+            total: items in all.
+            figures: what to read beside it, such as the loss.
+            live: gives the engine's figures; called only when they are shown.
+        """
+        now = self.clock()
+        self._latest = (step, done, total, figures, live)
+        known = step in self._etas and (done < total or self._ended.get(step) == (done, total))
+        if not known or now >= self._next_look:
+            self._look(now, "running", last=not known and done >= total)
+
+    def _look(self, now: float, state: State, *, last: bool) -> None:
+        assert self._latest
+        step, done, total, figures, live = self._latest
+        found = live() if live else None
+        eta_s = self._etas.setdefault(step, Eta()).seconds(now, done, total, found)
+        shown = _Shown(step, done, total, figures, found, eta_s)
+        self._next_look = now + (BAR_S if self._bar else WRITE_S)
+        if done >= total:
+            self._ended[step] = (done, total)
+        if last or now >= self._next_write:
+            self._next_write = now + WRITE_S
+            self._write(shown, state)
+        if self._bar:
+            self._draw(self._bar, shown)
+        elif self._worth_a_line(now, shown, last=last):
+            self._printed, self._printed_at = shown.news, now
+            say(f"{self.stage}: {step} {done}/{total}  {shown.beside}".rstrip())
+
+    def _worth_a_line(self, now: float, shown: _Shown, *, last: bool) -> bool:
+        if shown.news == self._printed:
+            return not last and now - self._printed_at >= STILL_S
+        return last or now - self._printed_at >= PLAIN_S
+
+    def _write(self, shown: _Shown, state: State) -> None:
+        progress = {"stage": self.stage} | asdict(shown) | {"state": state, "updated": time.time()}
+        progress |= {"pid": os.getpid(), "host": socket.gethostname()}
+        path = self.folder / "progress.json"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # No fsync, unlike every other file: nothing depends on it, and the event loop must not wait for the disk.
+        try:
+            temporary.write_text(json.dumps(progress, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _draw(self, bar: _Bar, shown: _Shown) -> None:
+        step = shown.step
         if step not in self._tasks:
-            self._tasks[step] = bar.add_task(f"{self.stage}: {step}", total=total, figures="")
-        bar.update(self._tasks[step], completed=done, total=total, figures=figures)  # type: ignore[arg-type]
+            self._tasks[step] = bar.add_task(f"{self.stage}: {step}", total=shown.total)
+        bar.beside = shown.beside
+        bar.update(self._tasks[step], completed=shown.done, total=shown.total)  # type: ignore[arg-type]

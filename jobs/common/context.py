@@ -8,6 +8,9 @@ from pathlib import Path
 from jobs.common.constitution import Constitution, load_constitution
 from jobs.common.settings import Recipe
 
+COMMANDS = {"initial": "respond --system base"}
+"""Stages that are not a command of their own."""
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -17,6 +20,8 @@ class RunContext:
     run: str
     runs: Path
     redo: bool = False
+    verbose: bool = False
+    """Say every item that fails, as it happens."""
     given: str = ""
     """Options beside `--run` that the same recipe and folder need again, as they are typed; for messages."""
 
@@ -41,4 +46,4 @@ class RunContext:
 
     def command(self, stage: str, *more: str) -> str:
         """The command line that runs a stage of this run with this recipe."""
-        return " ".join(["cai", stage, "--run", self.run, *filter(None, [self.given]), *more])
+        return " ".join(["cai", COMMANDS.get(stage, stage), "--run", self.run, *filter(None, [self.given]), *more])

@@ -83,7 +83,15 @@ class Failure(_Record):
     reason: str
     """One word, such as `content_policy` or `empty`."""
     detail: str
-    """What the endpoint said."""
+    """What went wrong, in one line."""
+    request: dict[str, Any] = {}
+    """What was asked, as it was sent: messages, model, limits; never a key or a header."""
+    status: int | None = None
+    """HTTP status of the last answer, None where there was none."""
+    body: str = ""
+    """What the endpoint said: at most 2,000 characters, without keys."""
+    advice: str = ""
+    """What can be done about it, in one line."""
 
 
 class SftExample(_Record):

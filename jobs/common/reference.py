@@ -48,7 +48,7 @@ def _section(prefix: str, model: type[BaseModel]) -> Iterator[str]:
     nested = {path: nested_model(field.annotation) for path, field in dotted.items()}
     yield from (_row(path, field) for path, field in dotted.items() if nested[path] is None or field.description)
     for path, section in nested.items():
-        if section is not None and path != "dpo.mix_in":  # the same table as sft.mix_in
+        if section is not None and path not in {"dpo.mix_in", "initial.price"}:  # tables shown once before
             yield from _section(path, section)
 
 

@@ -1,4 +1,4 @@
-"""Every recipe key: its type, range, unit and only default. `recipes/README.md` is generated from this file.
+"""Every recipe key: its type, range, unit and only default. `recipes/README.md` is generated from these classes.
 
 python -m jobs.common.reference     # prints that page
 """
@@ -7,70 +7,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0.0)]
-
-
-class Settings(BaseModel):
-    """A section of the recipe; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class PriceSettings(Settings):
-    """What the teacher's endpoint charges; left out, the cost is reported as unknown."""
-
-    input_usd_per_million_tokens: Annotated[float, Field(ge=0.0)]
-    """Price of a million prompt tokens, in US dollars."""
-    output_usd_per_million_tokens: Annotated[float, Field(ge=0.0)]
-    """Price of a million reply tokens, in US dollars."""
-    dated: str
-    """Day the prices were read, `YYYY-MM-DD`; shown beside every cost."""
-
-
-class TeacherSettings(Settings):
-    """The model that writes red-team prompts, critiques and revisions."""
-
-    endpoint: Literal["embedded", "api"] = "embedded"
-    """`embedded` (135M model inside the job, no key) or `api` (`OPENAI_BASE_URL`, default OpenAI's)."""
-    model: str = "smollm2-135m-instruct"
-    """Model name sent to the endpoint."""
-    structured: Literal["auto", "on", "off"] = "auto"
-    """JSON-schema replies: `auto` falls back to plain chat turns where the endpoint refuses a schema."""
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
-    """Sampling temperature."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
-    """Nucleus sampling mass."""
-    concurrency: Positive = 16
-    """Requests in flight; does not change the result."""
-    timeout_s: Rate = 120.0
-    """Longest wait for one reply, in seconds."""
-    max_attempts: Positive = 6
-    """Tries of one request on 429, 5xx and broken connections before the endpoint counts as down."""
-    price: PriceSettings | None = None
-    """Price table of the endpoint."""
-
-
-class InitialSettings(Settings):
-    """Who writes the initial response: by default the student itself."""
-
-    endpoint: Annotated[str, Field(pattern=r"^[^@]*$")] = "embedded"
-    """`embedded` (the student's GGUF), a URL without user name, `file` (written by `cai initial`) or `teacher`."""
-    model: str = "smollm2-135m-instruct"
-    """Model name sent to the endpoint and written into every row."""
-    gguf_repo: str | None = None
-    """Hub repository of the student's GGUF that fetch brings; empty = the embedded 135M model."""
-    gguf_file: str | None = None
-    """File inside `gguf_repo`."""
-    gguf_revision: str = "main"
-    """Revision of `gguf_repo`."""
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
-    """Sampling temperature."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
-    """Nucleus sampling mass."""
+from jobs.common.generate_settings import (
+    Fraction,
+    GenerateSettings,
+    InitialSettings,
+    Positive,
+    Rate,
+    Settings,
+    TeacherSettings,
+)
 
 
 class StudentSettings(Settings):
@@ -82,29 +29,6 @@ class StudentSettings(Settings):
     """Revision of a hub id; the commit it resolved to is in the fetch manifest."""
     chat_template: Literal["chatml", "mistral"] = "chatml"
     """Template shipped with us: `chatml` (SmolLM2) or `mistral`."""
-
-
-class GenerateSettings(Settings):
-    """Red-team prompts and the chains behind them."""
-
-    prompts_per_principle: Positive = 10
-    """Red-team prompts wanted for every principle."""
-    prompts_per_request: Positive = 5
-    """Prompts asked for in one request; 1 shows examples as chat turns, for models too small to write a list."""
-    max_requests_per_principle: Positive = 12
-    """Requests before a principle that is still short is reported as short."""
-    prompt_tokens: Positive = 600
-    """Longest reply to a request for prompts, in tokens."""
-    response_tokens: Positive = 512
-    """Longest initial response and revision, in tokens."""
-    critique_tokens: Positive = 384
-    """Longest critique, in tokens."""
-    few_shot: Annotated[int, Field(ge=0)] = 0
-    """Demonstrations of the constitution put before every chain."""
-    held_out_fraction: Fraction = 0.2
-    """Share of each principle's prompts that no training stage may see."""
-    sft_fraction: Fraction = 0.5
-    """Share of the remaining prompts that goes to SFT; the rest goes to DPO."""
 
 
 class LoraSettings(Settings):
@@ -154,7 +78,7 @@ class TrainSettings(Settings):
     """Recompute activations in the backward pass: less memory, more time."""
     save_minutes: Rate = 10.0
     """Minutes between checkpoints; does not change the result."""
-    mix_in: list[MixInSettings] = []
+    mix_in: list[MixInSettings] = Field(default=[])
     """Datasets mixed in."""
 
 
@@ -198,6 +122,10 @@ class Recipe(Settings):
     """Name of a file in `constitutions/`, or a path to your own."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of sampling, split, shuffling and adapter start."""
+    budget_usd: Rate | None = None
+    """Most this run may spend on endpoints, in US dollars, over all its stages and resumes; needs `teacher.price`."""
+    budget_tokens: Positive | None = None
+    """Most tokens, in and out, this run may use at endpoints; what the embedded model reads and writes is free."""
     teacher: TeacherSettings = TeacherSettings()
     initial: InitialSettings = InitialSettings()
     student: StudentSettings = StudentSettings()

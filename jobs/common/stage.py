@@ -179,7 +179,8 @@ def _begin(context: RunContext, plan: StagePlan, fingerprint: str) -> None:
         if before["fingerprint"] != fingerprint:
             raise _other_settings(context, plan, "begun", before["ingredients"])
     else:
-        write_json(begun, {"fingerprint": fingerprint, "ingredients": plan.ingredients})
+        found = {"fingerprint": fingerprint, "ingredients": plan.ingredients, "command": context.command(plan.name)}
+        write_json(begun, found)
 
 
 def _other_settings(context: RunContext, plan: StagePlan, state: str, before: dict[str, Any]) -> ConfigError:

@@ -7,29 +7,28 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from jobs.common.records import Failure
+from jobs.generate.advice import advise
+from jobs.generate.chat import chat_body
+from jobs.generate.engine import Engine, RefusedError
+from jobs.generate.faults import BODY_CHARACTERS, Fault
 from jobs.generate.filters import Drop
 from jobs.generate.replies import Rejected, Text, read_text
-from jobs.generate.requests import ChatRequest
-from jobs.generate.teacher import RefusedError, Teacher
+from jobs.generate.requests import ChatRequest, Step
 
 Result = TypeVar("Result")
 
-TRIES = 4
-"""Sample indices tried for one text."""
-
-FAULTY_TRIES = 3
-"""Sample indices tried for a text that can be read but would be dropped; the last one stands, and is dropped with its
-reason."""
-
 
 async def ask_text(
-    teacher: Teacher, request: ChatRequest, fault: Callable[[str], Drop | None] = lambda _: None
+    engine: Engine, request: ChatRequest, tries: int, fault: Callable[[str], Drop | None] = lambda _: None
 ) -> Text:
     """A usable text for a request.
 
     Args:
-        teacher: who is asked.
+        engine: who is asked.
         request: what is asked, at sample index 0.
+        tries: sample indices tried; one less for a text that can be read but would be dropped: the last one stands,
+            and is dropped with its reason.
         fault: why a text would be dropped later, or None.
 
     Raises:
@@ -37,14 +36,32 @@ async def ask_text(
         UnavailableError: the endpoint cannot be used at all.
     """
     rejected = Rejected("empty", "never asked")
-    for sample_index in range(TRIES):
-        reply = await teacher.ask(replace(request, sample_index=sample_index))
-        found = read_text(reply, request.schema, trim=teacher.endpoint.is_embedded)
+    for sample_index in range(tries):
+        reply = await engine.ask(replace(request, sample_index=sample_index))
+        found = read_text(reply, request.schema, trim=engine.endpoint.is_embedded)
         if isinstance(found, Rejected):
             rejected = found
-        elif sample_index + 1 >= FAULTY_TRIES or not fault(found.text):
+        elif sample_index + 1 >= max(1, tries - 1) or not fault(found.text):
             return found
-    raise RefusedError(rejected.reason, f"{TRIES} replies, none usable; the last: {rejected.detail}")
+    detail = f"{tries} replies, none usable; the last: {rejected.detail}"
+    sent = chat_body(replace(request, sample_index=tries - 1), engine.endpoint.model)
+    raise RefusedError(Fault("refused", detail, rejected.reason, 200, reply.text[:BODY_CHARACTERS]), sent)
+
+
+def failure_of(error: RefusedError, item_id: str, principle_id: str, step: Step) -> Failure:
+    """The row of failures.jsonl for a request that failed for good."""
+    fault = error.fault
+    return Failure(
+        id=item_id,
+        principle_id=principle_id,
+        step=step,
+        reason=fault.reason,
+        detail=fault.detail,
+        request=error.request,
+        status=fault.status,
+        body=fault.body,
+        advice=advise(fault.reason, fault.status, step),
+    )
 
 
 async def together(work: list[Coroutine[Any, Any, Result]]) -> list[Result]:

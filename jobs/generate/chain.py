@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from jobs.common.constitution import Constitution
-from jobs.common.records import Failure, RedTeamPrompt, Revision
-from jobs.common.settings import GenerateSettings
+from jobs.common.generate_settings import GenerateSettings
+from jobs.common.records import Failure, RedTeamPrompt, Response, Revision
 from jobs.generate import wording
-from jobs.generate.ask import ask_text, together
+from jobs.generate.ask import ask_text, failure_of, together
+from jobs.generate.engine import Engine, RefusedError
+from jobs.generate.faults import Fault
 from jobs.generate.filters import revision_fault
-from jobs.generate.replies import Text
+from jobs.generate.replies import Text, read_answer
 from jobs.generate.requests import ChatRequest, Sampling, Schema, Step, Turn
-from jobs.generate.teacher import RefusedError, Teacher
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Initial:
     model: str
     """Name written into every row; an invented response says so."""
     sampling: Sampling
-    student: Teacher | None = None
+    student: Engine | None = None
     """The student's endpoint; None for `file` and `teacher`."""
-    texts: Mapping[str, str] | None = None
+    texts: Mapping[str, Response] | None = None
     """Answers by prompt id, for `file`."""
 
 
@@ -43,11 +44,13 @@ class Chained:
 class Chains:
     """Everything a chain needs beside its prompt."""
 
-    teacher: Teacher
+    teacher: Engine
     initial: Initial
     constitution: Constitution
     settings: GenerateSettings
     sampling: Sampling
+    failed: Callable[[Failure], None]
+    """Told of every chain that failed, as it happens."""
 
     async def run(self, prompts: list[RedTeamPrompt], progress: Callable[[int, int], None]) -> list[Chained | Failure]:
         """Run every prompt's chain, in the prompts' order.
@@ -69,7 +72,7 @@ class Chains:
                 done[index] = await self._chain(prompt, lane)
                 progress(len(done), len(prompts))
 
-        await together([work(lane) for lane in range(self.teacher.limits.concurrency)])
+        await together([work(lane) for lane in range(min(self.teacher.lanes, len(prompts)))])
         return [done[index] for index in range(len(prompts))]
 
     async def _chain(self, prompt: RedTeamPrompt, lane: int) -> Chained | Failure:
@@ -80,16 +83,21 @@ class Chains:
             step = "critique"
             before = wording.demonstration_turns(self.constitution, self.settings.few_shot)
             turns = wording.critique_turns(before, prompt.prompt, initial.text, principle)
-            critique = await ask_text(self.teacher, self._request("critique", turns, wording.CRITIQUE, lane))
+            critique = await ask_text(
+                self.teacher, self._request("critique", turns, wording.CRITIQUE, lane), self.settings.tries
+            )
             step = "revision"
             turns = wording.revision_turns(turns, critique.text, principle)
             revision = await ask_text(
                 self.teacher,
                 self._request("revision", turns, wording.REVISION, lane),
+                self.settings.tries,
                 fault=partial(revision_fault, initial.text, critique.text),
             )
         except RefusedError as error:
-            return Failure(id=prompt.id, principle_id=principle.id, step=step, reason=error.reason, detail=error.detail)
+            failure = failure_of(error, prompt.id, principle.id, step)
+            self.failed(failure)
+            return failure
         record = Revision(
             id=prompt.id,
             principle_id=principle.id,
@@ -108,10 +116,12 @@ class Chains:
 
     async def _initial(self, prompt: RedTeamPrompt, lane: int) -> Text:
         if self.initial.texts is not None:
-            text = self.initial.texts[prompt.id].strip()
-            if not text:
-                raise RefusedError("empty", "the student's answer in initial/responses.jsonl is empty")
-            return Text(text)
+            answer = self.initial.texts[prompt.id]
+            found = read_answer(answer.response, truncated=answer.truncated)
+            if isinstance(found, Text):
+                return found
+            said = f"the student's answer in initial/responses.jsonl: {found.detail}"
+            raise RefusedError(Fault("refused", said, found.reason, body=answer.response), {"prompt": prompt.prompt})
         principle = self.constitution.principle(prompt.principle_id)
         student = self.initial.student
         request = ChatRequest(
@@ -123,7 +133,7 @@ class Chains:
             schema=None if student else wording.RESPONSE,
             lane=lane,
         )
-        return await ask_text(student or self.teacher, request)
+        return await ask_text(student or self.teacher, request, self.settings.tries)
 
     def _request(self, step: Step, turns: tuple[Turn, ...], schema: Schema, lane: int) -> ChatRequest:
         return ChatRequest(

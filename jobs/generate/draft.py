@@ -17,16 +17,16 @@ from jobs.common.constitution import Principle, read_constitution
 from jobs.common.errors import DataError
 from jobs.common.stage import RunContext
 from jobs.generate import wording
-from jobs.generate.ask import TRIES, together
+from jobs.generate.ask import together
+from jobs.generate.breaker import Run
 from jobs.generate.draft_file import Insertion, insert_requests
 from jobs.generate.endpoint import Endpoint
+from jobs.generate.engine import Engine, RefusedError, open_engine
 from jobs.generate.journal import Journal, open_journal
-from jobs.generate.meter import Meter
 from jobs.generate.opening import open_endpoints
 from jobs.generate.replies import Text, read_text
 from jobs.generate.requests import ChatRequest, Sampling
 from jobs.generate.signals import run_until_stopped
-from jobs.generate.teacher import Limits, RefusedError, Teacher, connect
 
 Field = Literal["critique_request", "revision_request"]
 FIELDS: tuple[Field, Field] = ("critique_request", "revision_request")
@@ -92,13 +92,13 @@ async def _draft_all(
     missing: list[Missing], endpoint: Endpoint, journal: Journal, context: RunContext, rerun: str
 ) -> list[str | None]:
     settings = context.recipe.teacher
-    limits = Limits(settings.concurrency, settings.timeout_s, settings.max_attempts, rerun)
     sampling = Sampling(settings.temperature, settings.top_p, context.recipe.seed)
-    async with connect(endpoint, limits, journal, Meter(settings.price)) as teacher:
-        return await together([_draft_one(one, teacher, sampling, lane) for lane, one in enumerate(missing)])
+    async with open_engine(endpoint, settings, journal, Run("", rerun)) as engine:
+        tries = context.recipe.generate.tries
+        return await together([_draft_one(one, engine, sampling, tries, lane) for lane, one in enumerate(missing)])
 
 
-async def _draft_one(one: Missing, teacher: Teacher, sampling: Sampling, lane: int) -> str | None:
+async def _draft_one(one: Missing, engine: Engine, sampling: Sampling, tries: int, lane: int) -> str | None:
     request = ChatRequest(
         step="draft",
         turns=wording.draft_turns(one.principle, one.field),
@@ -108,9 +108,9 @@ async def _draft_one(one: Missing, teacher: Teacher, sampling: Sampling, lane: i
         schema=wording.REQUEST,
         lane=lane,
     )
-    for sample_index in range(TRIES):
+    for sample_index in range(tries):
         try:
-            reply = await teacher.ask(replace(request, sample_index=sample_index))
+            reply = await engine.ask(replace(request, sample_index=sample_index))
         except RefusedError:
             return None
         found = read_text(reply, request.schema, trim=False)

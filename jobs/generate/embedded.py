@@ -1,6 +1,6 @@
 """The embedded server: llama.cpp behind an OpenAI-compatible API on the loopback, inside this process.
 
-    with serve(gguf, Slots(parallel=8, context_tokens=1024)) as urls: ...
+    with serve(gguf, Slots(parallel=8, context_tokens=1024)) as served: ...
 
 It ends with the job, however the job ends. A small model gets one single-threaded server per core instead of one
 server with many threads: llama.cpp's threads wait for each other by spinning, and on two busy cores that was measured
@@ -36,9 +36,19 @@ class Slots:
     """Longest request and reply together, in tokens."""
 
 
+@dataclass(frozen=True)
+class Served:
+    """Running servers."""
+
+    urls: tuple[str, ...]
+    """Base URL of each."""
+    slots: int
+    """Requests they work on at once, all together; more would only wait."""
+
+
 @contextmanager
-def serve(gguf: Path, slots: Slots) -> Iterator[tuple[str, ...]]:
-    """Serve a GGUF file and yield the base URLs of its servers.
+def serve(gguf: Path, slots: Slots) -> Iterator[Served]:
+    """Serve a GGUF file and yield where.
 
     Raises:
         ConfigError: xllamacpp is not installed, or the file is no model it can load.
@@ -50,7 +60,7 @@ def serve(gguf: Path, slots: Slots) -> Iterator[tuple[str, ...]]:
     threads = 1 if small else cores
     servers = [_start(gguf, Slots(each, slots.context_tokens), threads) for _ in range(count)]
     try:
-        yield tuple(f"{server.listening_address}/v1" for server in servers)
+        yield Served(tuple(f"{server.listening_address}/v1" for server in servers), min(each * count, slots.parallel))
     finally:
         servers.clear()  # a server stops when nothing refers to it
 

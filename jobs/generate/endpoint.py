@@ -35,6 +35,8 @@ class Endpoint:
     key: str = field(default=NO_KEY, repr=False)
     key_name: str = "OPENAI_API_KEY"
     """Environment variable the key comes from, for messages."""
+    slots: int | None = None
+    """Requests an embedded server works on at once; None for others."""
 
     @property
     def is_embedded(self) -> bool:

@@ -1,4 +1,4 @@
-"""What an endpoint's error means for us: try again, drop a parameter, give up on one request, or on the run.
+"""What an endpoint's error means for us: wait, try again, drop a parameter, give up on one request, or on the run.
 
 Reads errors only through what every OpenAI-compatible server sends (status, headers, JSON body), so that `teacher.py`
 stays the only import of `openai`.
@@ -6,16 +6,18 @@ stays the only import of `openai`.
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from jobs.generate.journal import Reply
 
-LONGEST_RETRY_AFTER_S = 120.0
-RETRIED = {408, 409, 425, 429}
+RETRIED = {408, 409, 425}
+BODY_CHARACTERS = 2000
 POLICY = re.compile(r"content.?(policy|filter|management)|safety|moderation|responsible.?ai", re.IGNORECASE)
 TOO_LONG = re.compile(r"context.?(length|size|window)|too (long|many tokens)|maximum context", re.IGNORECASE)
 NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance", re.IGNORECASE)
@@ -23,42 +25,79 @@ NO_SCHEMA = re.compile(r"response_format|json_schema|structured output|guided_js
 PARAMETERS = ("max_tokens", "seed", "top_p", "temperature")
 
 
-class MalformedError(Exception):
-    """A 200 that is no chat completion."""
-
-
 @dataclass(frozen=True)
 class Fault:
-    """One error, judged."""
+    """One failed attempt, judged."""
 
-    kind: Literal["retry", "parameter", "refused", "fatal"]
+    kind: Literal["throttled", "retry", "parameter", "refused", "fatal"]
     detail: str
     """What the endpoint said, in one short line."""
-    reason: str = ""
+    reason: str
     """One word for failures.jsonl."""
+    status: int | None = None
+    """HTTP status, None where no answer came."""
+    body: str = ""
+    """What the endpoint said, whole but for keys, at most 2,000 characters."""
+    charged: bool = False
+    """May the endpoint have charged for it? Unknown where the request was sent and no answer came."""
     retry_after_s: float | None = None
     """What the endpoint asked us to wait, in seconds."""
+    headers: Mapping[str, str] = field(default_factory=dict)
     parameter: str = ""
     """For `parameter`: the one it does not take."""
 
 
-def classify(error: Any, model: str, key_name: str) -> Fault:
-    """Judge an error of the client; anything without a status is a broken connection or a timeout."""
-    if isinstance(error, MalformedError):
-        return Fault("retry", f"it answers with something that is no chat completion ({error}).")
-    status = getattr(error, "status_code", None)
-    if status is None:
-        cause = error.__cause__ or error
-        return Fault("retry", f"no answer ({type(error).__name__}: {one_line(str(cause))}).")
-    said = one_line(f"{getattr(error, 'code', None) or ''} {_message(error)}".strip())
+class FaultError(Exception):
+    """An attempt that gave no reply."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.detail)
+        self.fault = fault
+
+
+def no_answer(error: BaseException, *, sent: bool) -> Fault:
+    """A broken connection; `sent` says whether the endpoint may have got the request."""
+    said = f"no answer ({one_line(str(error.__cause__ or error) or type(error).__name__)})."
+    return Fault("retry", said, "unavailable", charged=sent)
+
+
+def too_late(timeout_s: float) -> Fault:
+    """The endpoint got the request and did not answer in time."""
+    return Fault("retry", f"no answer within {timeout_s:g} s.", "timeout", charged=True)
+
+
+def malformed(status: int, content: bytes) -> Fault:
+    """A 200 whose body is no chat completion, as some gateways send."""
+    text = content.decode(errors="replace")
+    said = f"it answers with something that is no chat completion ({one_line(text, 80)})."
+    return Fault("retry", said, "malformed", status, _body(text), charged=True)
+
+
+def classify(status: int, headers: Mapping[str, str], content: bytes, *, model: str, key_name: str) -> Fault:
+    """Judge an answer with an error status."""
+    text = content.decode(errors="replace")
+    said = one_line(_message(text))
+    wait_s = _retry_after(headers)
+    judged = _judge(status, said, wait_s, model, key_name)
+    return Fault(
+        judged.kind, judged.detail, judged.reason, status, _body(text), False, wait_s, headers, judged.parameter
+    )
+
+
+def _judge(status: int, said: str, wait_s: float | None, model: str, key_name: str) -> Fault:
     if status == 429 and NO_CREDIT.search(said):
-        return Fault("fatal", f"HTTP 429, no credit left: {said}. Top up the account.")
+        return Fault("fatal", f"HTTP 429, no credit left: {said}. Top up the account.", "no_credit")
+    if status == 429:
+        return Fault("throttled", f"HTTP 429: {said}.", "throttled")
+    if status == 503 and wait_s is not None:  # too busy, and says until when: a 429 by another name
+        return Fault("throttled", f"HTTP 503: {said}.", "throttled")
     if status in RETRIED or status >= 500:
-        return Fault("retry", f"HTTP {status}: {said}.", retry_after_s=_retry_after(error.response.headers))
+        return Fault("retry", f"HTTP {status}: {said}.", "unavailable")
     if status in {401, 403} and not POLICY.search(said):
-        return Fault("fatal", f"HTTP {status}: the key is refused. Check {key_name} or its file.")
+        return Fault("fatal", f"HTTP {status}: the key is refused. Check {key_name} or its file.", "key")
     if status == 404:
-        return Fault("fatal", f"HTTP 404: no model {model!r} here ({said}). Check {_settings(key_name)}.")
+        hint = f"Check {_settings(key_name)}."
+        return Fault("fatal", f"HTTP 404: no model {model!r} here ({said}). {hint}", "no_model")
     return _bad_request(status, said)
 
 
@@ -69,60 +108,70 @@ def _settings(key_name: str) -> str:
 
 
 def _bad_request(status: int, said: str) -> Fault:
+    detail = f"HTTP {status}: {said}"
     if POLICY.search(said):
-        return Fault("refused", f"HTTP {status}: {said}", "content_policy")
+        return Fault("refused", detail, "content_policy")
     if TOO_LONG.search(said):
-        return Fault("refused", f"HTTP {status}: {said}", "too_long")
+        return Fault("refused", detail, "too_long")
     if NO_SCHEMA.search(said):
-        return Fault("parameter", f"HTTP {status}: {said}", "bad_request", parameter="response_format")
+        return Fault("parameter", detail, "bad_request", parameter="response_format")
     for name in PARAMETERS:
         if re.search(rf"\b{name}\b", said):
-            return Fault("parameter", f"HTTP {status}: {said}", "bad_request", parameter=name)
-    return Fault("refused", f"HTTP {status}: {said}", "bad_request")
+            return Fault("parameter", detail, "bad_request", parameter=name)
+    return Fault("refused", detail, "bad_request")
 
 
-def read_completion(completion: Any, model: str) -> Reply:
-    """Turn the client's object into a Reply.
-
-    Raises:
-        MalformedError: a 200 whose body is no chat completion, as some gateways send.
-    """
-    choices = getattr(completion, "choices", None)
-    if not choices or getattr(choices[0], "message", None) is None:
-        raise MalformedError(one_line(str(completion), 80))
-    choice, usage = choices[0], getattr(completion, "usage", None)
-    message = choice.message
-    return Reply(
-        text=getattr(message, "content", None) or getattr(message, "refusal", None) or "",
-        finish_reason=str(choice.finish_reason or "stop"),
-        prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-        reply_tokens=getattr(usage, "completion_tokens", 0) or 0,
-        model=str(getattr(completion, "model", None) or model),
-    )
+def read_completion(body: Any, model: str) -> Reply | None:
+    """Turn a chat completion into a Reply; None where it is none."""
+    try:
+        choice, usage = body["choices"][0], body.get("usage") or {}
+        message = choice["message"]
+        return Reply(
+            text=message.get("content") or message.get("refusal") or "",
+            finish_reason=str(choice.get("finish_reason") or "stop"),
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            reply_tokens=int(usage.get("completion_tokens") or 0),
+            model=str(body.get("model") or model),
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
 
 
 def one_line(text: str, limit: int = 200) -> str:
     """Text as one short line, without anything that looks like a key."""
-    text = re.sub(r"\b(sk|key|hf)[-_][\w*-]{6,}", "[key]", " ".join(text.split()))
+    text = _without_keys(" ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _message(error: Any) -> str:
-    body = getattr(error, "body", None)
-    if isinstance(body, dict) and isinstance(body.get("message"), str):
-        return str(body["message"])
-    return str(getattr(error, "message", error))
+def _without_keys(text: str) -> str:
+    return re.sub(r"\b(sk|key|hf)[-_][\w*-]{6,}", "[key]", text)
 
 
-def _retry_after(headers: Any) -> float | None:
+def _body(text: str) -> str:
+    return _without_keys(text)[:BODY_CHARACTERS]
+
+
+def _message(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(error, dict):
+        return str(error)
+    message = error.get("message")
+    return f"{error.get('code') or ''} {message if isinstance(message, str) else json.dumps(error)}".strip()
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
         if milliseconds:
-            return min(LONGEST_RETRY_AFTER_S, max(0.0, float(milliseconds) / 1000))
-        return min(LONGEST_RETRY_AFTER_S, max(0.0, float(seconds))) if seconds else None
+            return max(0.0, float(milliseconds) / 1000)
+        return max(0.0, float(seconds)) if seconds else None
     except ValueError:
         pass
     try:
-        return min(LONGEST_RETRY_AFTER_S, max(0.0, parsedate_to_datetime(seconds).timestamp() - time.time()))
+        return max(0.0, parsedate_to_datetime(str(seconds)).timestamp() - time.time())
     except (TypeError, ValueError):
         return None

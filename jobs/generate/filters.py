@@ -6,7 +6,10 @@ A refusal is not dropped here: a good refusal is a fine revision, and a bad one 
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections import defaultdict
+from dataclasses import dataclass, field
 
 Drop = tuple[str, str]
 
@@ -68,6 +71,34 @@ def is_same(one: frozenset[str], other: frozenset[str]) -> bool:
     """Do two prompts say the same thing in nearly the same words?"""
     both = len(one & other)
     return both >= SAME_WORDS * (len(one) + len(other) - both)
+
+
+@dataclass
+class Distinct:
+    """Prompts that are not the same as one another, found without comparing each with all.
+
+    Two sets of words that overlap by SAME_WORDS (Jaccard) share one of the first `n - ceil(SAME_WORDS * n) + 1`
+    words of each in any one order (prefix filter, Chaudhuri et al. 2006); longest first, since long words are rare.
+    """
+
+    _by_word: dict[str, list[tuple[frozenset[str], str]]] = field(default_factory=lambda: defaultdict(list))
+
+    def same_as(self, prompt: str) -> str | None:
+        """A prompt added before that says the same, if there is one."""
+        words = words_of(prompt)
+        near = (found for word in _prefix(words) for found in self._by_word.get(word, ()))
+        return next((other for seen, other in near if is_same(seen, words)), None)
+
+    def add(self, prompt: str) -> None:
+        """Remember a prompt."""
+        words = words_of(prompt)
+        for word in _prefix(words):
+            self._by_word[word].append((words, prompt))
+
+
+def _prefix(words: frozenset[str]) -> list[str]:
+    ordered = sorted(words, key=lambda word: (-len(word), word))
+    return ordered[: len(words) - math.ceil(SAME_WORDS * len(words)) + 1]
 
 
 def revision_fault(initial: str, critique: str, revision: str) -> Drop | None:

@@ -8,18 +8,28 @@ Every reply is journalled when it arrives. A stopped run goes on where it was; a
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from jobs.common.console import StageProgress, say
-from jobs.common.errors import ConfigError, DataError
-from jobs.common.jsonl import read_records, sha256_file
-from jobs.common.records import Dropped, Failure, RedTeamPrompt
-from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, finished_manifest, open_stage
+from jobs.common.errors import ConfigError
+from jobs.common.jsonl import sha256_file
+from jobs.common.stage import OpenStage, RunContext, StagePlan, finished_manifest, open_stage
 from jobs.generate import opening, wording
 
-NOT_INGREDIENTS = {"concurrency", "timeout_s", "max_attempts", "price"}
+if TYPE_CHECKING:
+    from jobs.generate.session import Session
+
+NOT_INGREDIENTS = {
+    "mode",
+    "concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "timeout_s",
+    "max_attempts",
+    "price",
+}
 """Keys of the teacher section that cannot change a row."""
 
 
@@ -27,16 +37,42 @@ def run(context: RunContext) -> None:
     """Run the generate stage.
 
     Raises:
-        ConfigError: no key for a remote endpoint, or initial responses are missing.
+        ConfigError: no key for a remote endpoint, no price for a capped one, or initial responses are missing.
         DataError: no row was kept; says why.
         UnavailableError: an endpoint is down or refuses.
-        StoppedError: SIGTERM; the same command goes on.
+        StoppedError: SIGTERM or the budget; the same command goes on.
     """
     _refuse_other_initial_responses(context)
-    plan = StagePlan("generate", _ingredients(context), parents=("fetch",), lock="cpu")
-    with open_stage(context, plan) as stage:
+    with open_stage(context, _plan(context)) as stage:
         if stage is not None:
             _generate(stage)
+
+
+def run_prompts(context: RunContext) -> None:
+    """Freeze the red-team prompts and end there, for `initial.endpoint: file`: the student answers them next.
+
+    Raises:
+        JobError: as `run`.
+    """
+    if context.recipe.initial.endpoint != "file":
+        say(f"prompts: initial.endpoint is {context.recipe.initial.endpoint}; generate writes the prompts itself")
+        return
+    frozen = context.folder / "generate" / "prompts.jsonl"
+    if frozen.exists() and not context.redo:
+        say(f"prompts: already frozen ({frozen})")
+        return
+    with open_stage(context, _plan(context)) as stage:
+        if stage is not None:
+            from jobs.generate.pipeline import freeze_prompts
+            from jobs.generate.signals import run_until_stopped
+
+            with _open_session(stage) as session, session.progress:
+                prompts = run_until_stopped(freeze_prompts(session), session.rerun, session.drain)
+            say(f"prompts: {len(prompts)} red-team prompts in {frozen}. Next: {context.command('initial')}")
+
+
+def _plan(context: RunContext) -> StagePlan:
+    return StagePlan("generate", _ingredients(context), parents=("fetch",), lock="cpu")
 
 
 def _initial_responses_sha256(context: RunContext) -> str | None:
@@ -62,7 +98,7 @@ def _ingredients(context: RunContext) -> dict[str, Any]:
     recipe, constitution = context.recipe, context.constitution()
     return {
         "teacher": recipe.teacher.model_dump(mode="json", exclude=NOT_INGREDIENTS),
-        "initial": recipe.initial.model_dump(mode="json"),
+        "initial": recipe.initial.model_dump(mode="json", exclude={"price"}),
         "generate": recipe.generate.model_dump(mode="json"),
         "seed": recipe.seed,
         "constitution": {"name": constitution.name, "sha256": constitution.sha256},
@@ -73,76 +109,28 @@ def _ingredients(context: RunContext) -> dict[str, Any]:
 
 def _generate(stage: OpenStage) -> None:
     # Late, because a finished stage must not wait for openai.
-    from jobs.generate.journal import open_journal
-    from jobs.generate.meter import Meter
-    from jobs.generate.pipeline import Session, make_chains
+    from jobs.generate.pipeline import make_chains
+    from jobs.generate.results import finish
     from jobs.generate.signals import run_until_stopped
-    from jobs.generate.sorting import sort_chains
 
-    context, recipe = stage.context, stage.context.recipe
+    with _open_session(stage) as session:
+        with session.progress:
+            prompts, chained = run_until_stopped(make_chains(session), session.rerun, session.drain)
+        finish(stage, session, prompts, chained)
+
+
+@contextmanager
+def _open_session(stage: OpenStage) -> Iterator[Session]:
+    """Everything the part that asks needs, open."""
+    from jobs.generate.accounts import open_budget, tariffs
+    from jobs.generate.journal import open_journal
+    from jobs.generate.session import Session
+
+    context, rerun = stage.context, stage.context.command("generate")
     with closing(open_journal(context.journal)) as journal, opening.open_endpoints(context) as endpoints:
         if journal.damaged:
             say(f"generate: {journal.path} has {journal.damaged} damaged lines; what they held is asked again")
-        with StageProgress("generate", stage.folder) as progress:
-            embedded = endpoints.teacher.is_embedded
-            session = Session(
-                context,
-                context.constitution(),
-                endpoints,
-                journal,
-                progress,
-                stage.folder,
-                Meter(recipe.teacher.price, free=embedded),
-                Meter(None),
-            )
-            prompts, chained = run_until_stopped(make_chains(session), session.rerun)
-    _finish(stage, session, prompts, sort_chains(chained))
-
-
-def _finish(stage: OpenStage, session: Any, prompts: list[RedTeamPrompt], rows: Any) -> None:
-    from jobs.generate import tables
-
-    dropped = [*read_records(stage.folder / "dropped_prompts.jsonl", Dropped), *rows.dropped]
-    failures = [*read_records(stage.folder / "failed_prompts.jsonl", Failure), *rows.failures]
-    outputs = tables.write_leftovers(stage.folder, dropped, failures)
-    by_reason = Counter(one.drop_reason for one in dropped)
-    by_failure = Counter(f"{one.step} {one.reason}" for one in failures)
-    if not rows.kept:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in (by_reason + by_failure).most_common())
-        raise DataError(
-            f"{stage.folder}: not one row was kept of {len(prompts)} prompts ({reasons or 'no prompt was accepted'}). "
-            f"Look at dropped.jsonl and failures.jsonl there; a stronger teacher.model usually helps."
-        )
-    outputs += tables.write_rows(stage.folder, prompts, rows.kept)
-    counts = rows.counts(prompts) | {"failures": len(failures)}
-    recipe, meter = stage.context.recipe, session.teacher_meter
-    tokens = {name: count + session.student_meter.tokens()[name] for name, count in meter.tokens().items()}
-    measures = {
-        "teacher": session.endpoints.teacher.model,
-        "teacher_endpoint": session.endpoints.teacher.logical,
-        "initial_kind": "url" if "://" in recipe.initial.endpoint else recipe.initial.endpoint,
-        "initial_model": rows.kept[0].initial_model,
-        "initial_responses_sha256": _initial_responses_sha256(stage.context),
-        "cost": meter.money(),
-        "new_cost_usd": meter.cost_usd(meter.new),
-        "failures_by_reason": dict(by_failure),
-    }
-    stage.finish(Result(outputs, counts, dict(by_reason), tokens, cost_usd=meter.total_usd, measures=measures))
-    _say_done(stage, counts, by_reason, tokens, meter.money())
-
-
-def _say_done(
-    stage: OpenStage, counts: dict[str, int], dropped: dict[str, int], tokens: dict[str, int], money: str
-) -> None:
-    context = stage.context
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-    say(
-        f"generate: {counts['sft']} SFT rows, {counts['pairs']} pairs, {counts['held_out_prompts']} held-out prompts "
-        f"of {counts['prompts']} prompts; dropped: {reasons or 'none'}; {counts['failures']} failures; "
-        f"{tokens['prompt_tokens']} tokens in, {tokens['reply_tokens']} out; {money}"
-    )
-    if context.recipe.teacher.endpoint == "embedded":
-        say(
-            "generate: a 135M teacher shows the machinery, not quality. A real run, with a key in OPENAI_API_KEY: "
-            "cai fetch --recipe smollm2-135m && cai generate --recipe smollm2-135m"
-        )
+        prices = tariffs(context, endpoints)
+        budget = open_budget(context, journal, prices, rerun)
+        progress = StageProgress("generate", stage.folder)
+        yield Session(context, context.constitution(), endpoints, journal, progress, stage.folder, prices, budget)

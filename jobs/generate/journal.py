@@ -1,137 +1,167 @@
-"""The journal of paid replies: every reply is on disk when it arrives, so a killed run loses only what was in flight.
+"""The journal of paid replies: what is sent and what comes back is on disk at once, so that nothing is paid twice.
 
-One file, `RUNS/journal/replies.jsonl`, shared by all runs and safe for several processes: each reply is one
-`os.write` to an O_APPEND descriptor. A record is written as newline + JSON + newline, so that it never glues itself to
-the torn tail a killed writer left. One line:
+One file, `RUNS/journal/replies.jsonl`, shared by all runs and safe for several processes: each line is one `os.write`
+to an O_APPEND descriptor (see journal_lines.py). Around each request:
 
-    {"crc32": 1234, "key": "9f…", "reply": {"finish_reason": "stop", "text": "…", "reply_tokens": 41, …}}
+    attempt_id = journal.begin(attempt)     # before it is sent
+    journal.settle(attempt_id, reply)       # a reply came: it is paid, and answers `get` from now on
+    journal.release(attempt_id)             # or: it was refused, nothing was charged
+    journal.lose(attempt_id, reason)        # or: nobody knows; it stays counted at its worst case
+
+Replies stay on disk; an index beside the journal says where (journal_index.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import zlib
+import secrets
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from errno import ENOSPC
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from jobs.generate.journal_file import open_file
+from jobs.generate.journal_index import FILE_NAME, Index
+from jobs.generate.journal_lines import answer_line, decode_reply, encode, intent_line, key_of, number_of
+from jobs.generate.journal_records import Attempt, OpenAttempt, Reply, Spent, payer_of
+from jobs.generate.journal_tables import read_account, read_one_open, read_open
+from jobs.generate.journal_tail import Tail
 
-FSYNC_WITHIN_S = 0.09
-"""Replies that arrive within this time share one fsync."""
-
-
-class Reply(BaseModel):
-    """One reply of an endpoint, as it came."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    text: str
-    """Content of the assistant message; JSON where a schema was asked for."""
-    finish_reason: str
-    """`stop`, `length`, `content_filter` or whatever else the endpoint said."""
-    prompt_tokens: int
-    """Tokens of the request, as the endpoint counts them."""
-    reply_tokens: int
-    """Tokens of the reply, as the endpoint counts them."""
-    model: str
-    """Model name the endpoint reports."""
+__all__ = ["Attempt", "Journal", "OpenAttempt", "Reply", "Spent", "open_journal"]
 
 
 @dataclass
 class Journal:
-    """Replies by request key; `open_journal` reads what earlier runs left."""
+    """The open journal; one object per process, used from one thread."""
 
     path: Path
     descriptor: int
-    replies: dict[str, Reply] = field(default_factory=dict)
-    damaged: int = 0
-    """Lines that could not be read; what they held is asked again."""
-    _pending: asyncio.TimerHandle | None = None
-    _sync_error: OSError | None = None
+    index: Index
+    tail: Tail
+    _in_flight: dict[str, Attempt] = field(default_factory=dict)
+    _ids: int = field(default_factory=lambda: secrets.randbits(39) << 24)
+
+    @property
+    def damaged(self) -> int:
+        """Lines that cannot be read, as of the last look; what they held is asked again."""
+        return self.index.damaged
 
     def get(self, key: str) -> Reply | None:
-        """The journalled reply to a request, if there is one."""
-        return self.replies.get(key)
+        """The first reply to a request, if there is one."""
+        return self._read(key) or self.tail.get(key)
 
-    def append(self, key: str, reply: Reply) -> None:
-        """Write a reply now; it is on the disk within 100 ms when an event loop runs, else at once.
+    def begin(self, attempt: Attempt) -> str:
+        """Say what is about to be sent; the returned id names this attempt from now on.
+
+        Raises:
+            OSError: the disk is full or broken.
+            ValueError: the key is none.
+        """
+        key_of(attempt.key)
+        self._ids += 1
+        if not self._ids & 0xFFFFFF:
+            self._ids = (secrets.randbits(39) << 24) + 1
+        attempt_id = f"{self._ids:016x}"
+        self.tail.write(intent_line(attempt_id, attempt, time.time()))
+        self._in_flight[attempt_id] = attempt
+        return attempt_id
+
+    def settle(self, attempt_id: str, reply: Reply, key: str | None = None) -> None:
+        """Write the reply to an attempt, of this process or an earlier one.
+
+        Args:
+            attempt_id: what `begin` gave.
+            reply: what came.
+            key: the key it answers from now on, where that is not the attempt's own.
+
+        Raises:
+            OSError: the disk is full or broken.
+            KeyError: there is no such attempt, or it has been settled or released.
+        """
+        sent = self._in_flight.get(attempt_id) or self._earlier(attempt_id)
+        key = key or sent.key
+        self.tail.write(answer_line(attempt_id, key, payer_of(sent), reply))
+        self._in_flight.pop(attempt_id, None)
+        self.tail.keep(key, reply)
+
+    def release(self, attempt_id: str) -> None:
+        """Say that an attempt cost nothing: refused, rate limited, never connected."""
+        self.tail.write(encode(json.dumps({"release": attempt_id})))
+        self._in_flight.pop(attempt_id, None)
+
+    def lose(self, attempt_id: str, reason: str) -> None:
+        """Say that an attempt may have been charged and its reply will not come: timeout, dropped connection."""
+        clean = reason.encode(errors="replace").decode()
+        self.tail.write(encode(json.dumps({"lose": attempt_id, "reason": clean})))
+        self._in_flight.pop(attempt_id, None)
+
+    def batch_created(self, batch_id: str, attempt_ids: Iterable[str]) -> None:
+        """Say that attempts wait in a batch, so that a later process can fetch it."""
+        self.tail.write(encode(json.dumps({"attempts": list(attempt_ids), "batch": batch_id})))
+
+    def account(self, run: str) -> list[Spent]:
+        """What a run paid for replies that came, in every process, by endpoint, model and batch."""
+        return self.index.query(lambda connection: read_account(connection, run))
+
+    def lost(self, run: str) -> list[OpenAttempt]:
+        """The attempts of a run that may have been charged and have no reply, oldest first.
+
+        Those in flight in this process are not among them; those of an earlier process are, because a run has one
+        process at a time. An attempt with a `batch_id` can still be fetched.
+        """
+        found = self.index.query(lambda connection: read_open(connection, run))
+        return [attempt for attempt in found if attempt.id not in self._in_flight]
+
+    def count(self) -> int:
+        """How many requests have a reply."""
+        return self.index.query(
+            lambda connection: int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
+        )
+
+    def close(self) -> None:
+        """Bring everything to the disk and let go of the files.
 
         Raises:
             OSError: the disk is full or broken.
         """
-        if self._sync_error:
-            raise self._sync_error
-        line = _encode(key, reply)
-        if os.write(self.descriptor, line) != len(line):
-            raise OSError(ENOSPC, os.strerror(ENOSPC), str(self.path))
-        self.replies.setdefault(key, reply)
-        if self._pending is None:
-            self._schedule_sync()
-
-    def close(self) -> None:
-        """Bring everything to the disk and let go of the file."""
-        if self._pending:
-            self._pending.cancel()
-        os.fsync(self.descriptor)
-        os.close(self.descriptor)
-
-    def _schedule_sync(self) -> None:
         try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            os.fsync(self.descriptor)
-            return
-        self._pending = loop.call_later(FSYNC_WITHIN_S, self._sync)
+            self.tail.close()
+        finally:
+            self.index.close()
+            os.close(self.descriptor)
 
-    def _sync(self) -> None:
-        self._pending = None
-        try:
-            os.fsync(self.descriptor)
-        except OSError as error:  # a timer cannot raise into the run: the next append does
-            self._sync_error = error
+    def _earlier(self, attempt_id: str) -> OpenAttempt:
+        number = number_of(attempt_id)
+        found = self.index.query(lambda connection: read_one_open(connection, number))
+        if found is None:
+            raise KeyError(attempt_id)
+        return found
+
+    def _read(self, key: str) -> Reply | None:
+        """The reply where the index says it is; the index is made anew where that is not so."""
+        number = key_of(key)
+        for may_rebuild in (True, False):
+            where = self.index.find(number)
+            if where is None:
+                return None
+            reply = decode_reply(os.pread(self.descriptor, where[1], where[0]), key)
+            if reply:
+                return reply
+            if may_rebuild:
+                self.index.rebuild()
+        return None
 
 
 def open_journal(folder: Path) -> Journal:
-    """Open `folder`/replies.jsonl for reading and appending, and read it.
+    """Open `folder`/replies.jsonl for reading and appending, and bring its index up to date.
+
+    A torn last line, left by a writer that was killed, is ended here and from then on counts as damaged.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "replies.jsonl"
-    journal = Journal(path, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644))
-    for line in path.read_bytes().split(b"\n"):
-        if not line:
-            continue
-        found = _decode(line)
-        if found is None:
-            journal.damaged += 1
-        else:
-            # The first reply to a request stays the reply, whatever a second process added later.
-            journal.replies.setdefault(*found)
-    return journal
-
-
-def _encode(key: str, reply: Reply) -> bytes:
-    value = {"key": key, "reply": reply.model_dump(mode="json")}
-    return b"\n" + _canonical(value | {"crc32": zlib.crc32(_canonical(value))}) + b"\n"
-
-
-def _decode(line: bytes) -> tuple[str, Reply] | None:
-    try:
-        value: Any = json.loads(line)
-        crc32 = value.pop("crc32")
-        if crc32 != zlib.crc32(_canonical(value)):
-            return None
-        return str(value["key"]), Reply.model_validate(value["reply"])
-    except (UnicodeError, ValueError, ValidationError, KeyError, AttributeError, TypeError, RecursionError):
-        return None
-
-
-def _canonical(value: Any) -> bytes:
-    # ASCII, because a lone surrogate in a reply has no UTF-8 form.
-    return json.dumps(value, sort_keys=True).encode()
+    path, descriptor = open_file(folder)
+    index = Index(path, descriptor, folder / FILE_NAME)
+    index.catch_up_or_leave()
+    return Journal(path, descriptor, index, Tail(path, descriptor, index))

@@ -1,11 +1,11 @@
-"""What a run used: requests, tokens and money, split into newly asked and taken from the journal."""
+"""What one process used at an endpoint: requests, tokens and money, new ones apart from those the journal held."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
-from jobs.common.settings import PriceSettings
+from jobs.common.live import RecentRate
+from jobs.generate.budget import Tariff
 from jobs.generate.journal import Reply
 
 
@@ -26,26 +26,31 @@ class Used:
 
 @dataclass
 class Meter:
-    """Counts replies of one endpoint; `price` is None where unknown, `free` where nothing is charged."""
+    """Counts what comes back from one endpoint."""
 
-    price: PriceSettings | None
-    free: bool = False
+    tariff: Tariff
     new: Used = field(default_factory=Used)
+    new_batch: Used = field(default_factory=Used)
+    """The part of `new` that came through the Batch API."""
     journalled: Used = field(default_factory=Used)
-    begun: float = field(default_factory=time.monotonic)
+    journalled_batch: Used = field(default_factory=Used)
+    retried: int = 0
+    """Attempts that failed by anything but a 429."""
+    speed: RecentRate = field(default_factory=RecentRate)
+    """Reply tokens of new replies in a second."""
 
-    def cost_usd(self, *parts: Used) -> float | None:
-        """Cost of these parts in US dollars, None where no price is known."""
-        if self.free:
-            return 0.0
-        if self.price is None:
-            return None
-        million = 1_000_000
-        return sum(
-            part.prompt_tokens * self.price.input_usd_per_million_tokens / million
-            + part.reply_tokens * self.price.output_usd_per_million_tokens / million
-            for part in parts
-        )
+    def add(self, reply: Reply) -> None:
+        """Count a new reply."""
+        self.new.add(reply)
+        if reply.batch:
+            self.new_batch.add(reply)
+        self.speed.add(reply.reply_tokens)
+
+    def add_journalled(self, reply: Reply) -> None:
+        """Count a reply that was paid before."""
+        self.journalled.add(reply)
+        if reply.batch:
+            self.journalled_batch.add(reply)
 
     @property
     def requests(self) -> int:
@@ -53,9 +58,15 @@ class Meter:
         return self.new.requests + self.journalled.requests
 
     @property
+    def new_usd(self) -> float | None:
+        """What this process paid for replies; None where no price is known."""
+        return self._usd(self.new, self.new_batch)
+
+    @property
     def total_usd(self) -> float | None:
         """What the replies behind the rows cost, now or when they were journalled."""
-        return self.cost_usd(self.new, self.journalled)
+        new, journalled = self.new_usd, self._usd(self.journalled, self.journalled_batch)
+        return None if new is None or journalled is None else new + journalled
 
     def tokens(self) -> dict[str, int]:
         """Token counts for the manifest."""
@@ -68,21 +79,16 @@ class Meter:
             "journalled_reply_tokens": self.journalled.reply_tokens,
         }
 
-    def money(self) -> str:
-        """The cost in words."""
-        if self.free:
-            return "$0 (embedded)"
-        total = self.total_usd
-        if total is None or self.price is None:
-            return "cost unknown (no price in the recipe)"
-        return f"${total:.4f} (prices of {self.price.dated})"
+    def _usd(self, every: Used, batch: Used) -> float | None:
+        live_usd = self.tariff.usd(every.prompt_tokens - batch.prompt_tokens, every.reply_tokens - batch.reply_tokens)
+        batch_usd = self.tariff.usd(batch.prompt_tokens, batch.reply_tokens, batch=True)
+        return None if live_usd is None or batch_usd is None else live_usd + batch_usd
 
 
-def figures(meters: list[Meter]) -> str:
-    """What to show beside the progress: speed, tokens in and out, cost of the teacher (the first meter)."""
-    new = [meter.new for meter in meters]
-    seconds = max(time.monotonic() - meters[0].begun, 0.001)
-    speed = sum(used.reply_tokens for used in new) / seconds
-    tokens_in = sum(meter.new.prompt_tokens + meter.journalled.prompt_tokens for meter in meters)
-    tokens_out = sum(meter.new.reply_tokens + meter.journalled.reply_tokens for meter in meters)
-    return f"{speed:.0f} tokens/s  {tokens_in} in, {tokens_out} out  {meters[0].money()}"
+def money(usd: float | None, dated: str | None, *, free: bool) -> str:
+    """A cost in words."""
+    if free:
+        return "$0 (embedded)"
+    if usd is None:
+        return "cost unknown (no price in the recipe)"
+    return f"${usd:.4f} (prices of {dated})"

@@ -14,7 +14,7 @@ from jobs.common.fetched import load_fetched, resolve
 from jobs.common.jsonl import sha256_file
 from jobs.common.settings import Recipe
 from jobs.common.stage import RunContext
-from jobs.generate.embedded import Slots, serve
+from jobs.generate.embedded import Served, Slots, serve
 from jobs.generate.endpoint import Endpoint, base_url, host_of, remote_endpoint
 
 TURN_TOKENS = 384
@@ -63,7 +63,7 @@ class Servers:
 
     context: RunContext
     stack: ExitStack
-    running: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    running: dict[Path, Served] = field(default_factory=dict)
 
     def endpoint(self, which: Literal["teacher_gguf", "initial_gguf"], model: str) -> Endpoint:
         """An endpoint of the GGUF that fetch brought; starts its servers where they do not run yet.
@@ -78,7 +78,8 @@ class Servers:
             self.running[gguf] = self.stack.enter_context(serve(gguf, slots))
         # A small model writes far better critiques as chat turns than inside JSON.
         structured: Literal["on", "off"] = "on" if recipe.teacher.structured == "on" else "off"
-        return Endpoint(f"embedded:{sha256_file(gguf)}", model, self.running[gguf], structured)
+        served = self.running[gguf]
+        return Endpoint(f"embedded:{sha256_file(gguf)}", model, served.urls, structured, slots=served.slots)
 
 
 def _remote_teacher(recipe: Recipe) -> Endpoint:

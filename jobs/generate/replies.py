@@ -1,8 +1,8 @@
 """Reads replies: a list of prompts or one text, from JSON or from plain text, whole or cut off.
 
 A reply that hit the token limit is rejected and asked again under the next sample index. Only plain text of the
-embedded model is trimmed to its last complete sentence where at least LEAST_WORDS words remain, and counted: it would
-lose most of its rows otherwise.
+embedded model, and the student's answers from a file, are trimmed to the last complete sentence where at least
+LEAST_WORDS words remain, and counted: such models would lose most of their rows otherwise.
 """
 
 from __future__ import annotations
@@ -56,11 +56,13 @@ def read_text(reply: Reply, schema: Schema | None, *, trim: bool) -> Text | Reje
         return Rejected("truncated" if reply.finish_reason == "length" else "garbage", _excerpt(raw))
     if reply.finish_reason != "length":
         return _judge(raw)
-    kept = _whole_sentences(raw) if trim else ""
-    if len(kept.split()) < LEAST_WORDS:
-        return Rejected("empty" if not raw else "truncated", _excerpt(raw))
-    judged = _judge(kept)
-    return judged if isinstance(judged, Rejected) else Text(judged.text, trimmed=True)
+    return _trimmed(raw) if trim and raw else Rejected("truncated" if raw else "empty", _excerpt(raw))
+
+
+def read_answer(text: str, *, truncated: bool) -> Text | Rejected:
+    """The student's own answer from a file; one that hit its token limit is trimmed to whole sentences."""
+    raw = _clean(text)
+    return _trimmed(raw) if truncated and raw else _judge(raw)
 
 
 def read_prompts(reply: Reply, asked: int) -> list[str]:
@@ -97,6 +99,14 @@ def _json_prompts(raw: str) -> list[str]:
     if not isinstance(value, list):
         return []
     return [text for item in value if isinstance(item, str) and (text := _strip_quotes(item))]
+
+
+def _trimmed(raw: str) -> Text | Rejected:
+    kept = _whole_sentences(raw)
+    if len(kept.split()) < LEAST_WORDS:
+        return Rejected("truncated", _excerpt(raw))
+    judged = _judge(kept)
+    return judged if isinstance(judged, Rejected) else Text(judged.text, trimmed=True)
 
 
 def _judge(text: str) -> Text | Rejected:

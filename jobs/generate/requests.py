@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from jobs.common.jsonl import sha256_json
@@ -73,17 +75,26 @@ class ChatRequest:
         """The turns as an endpoint takes them."""
         return [{"role": turn.role, "content": turn.content} for turn in self.turns]
 
-    def key(self, endpoint: str, model: str) -> str:
-        """Key of the reply to this request by this model at this logical endpoint."""
+    @cached_property
+    def digest(self) -> str:
+        """Hash of everything a reply depends on, beside endpoint and model.
+
+        The token limit is no part of it: a reply that ended by itself is the same under any limit it fits.
+        """
         return sha256_json(
             {
                 "messages": self.messages,
-                "model": model,
-                "endpoint": endpoint,
                 "sampling": vars(self.sampling),
-                "max_tokens": self.max_tokens,
                 "schema": self.schema.json_schema if self.schema else None,
                 "prompt_version": self.prompt_version,
                 "sample_index": self.sample_index,
             }
         )
+
+    def key(self, endpoint: str, model: str) -> str:
+        """Key of the reply to this request by this model at this logical endpoint."""
+        return hashlib.sha256(f"{endpoint}\n{model}\n{self.digest}".encode()).hexdigest()
+
+    def limited_key(self, key: str) -> str:
+        """Key of a reply that holds for this token limit alone, because the limit cut it off."""
+        return hashlib.sha256(f"{key}:{self.max_tokens}".encode()).hexdigest()

@@ -1,11 +1,15 @@
-"""Answers in batches: prompts of like length together, padded on the left, in the order they came."""
+"""Answers in batches: prompts of like length together, padded on the left, the longest first.
+
+The longest batch needs the most memory, so a GPU that is too small says so before anything was spent on the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.train.draws import own_draws
 from jobs.train.examples import encode, said
 
 
@@ -33,38 +37,41 @@ class Answer:
     """True where it hit the limit."""
 
 
-def answer_prompts(
-    model: Any, tokenizer: Any, prompts: Sequence[str], sampling: Sampling, done: Callable[[int], None]
-) -> list[Answer]:
-    """Answer every prompt as a single user turn; `done` hears how many are answered after each batch."""
-    from transformers import set_seed
+def answer_batches(
+    model: Any, tokenizer: Any, prompts: Sequence[str], sampling: Sampling, known: Collection[int] = ()
+) -> Iterator[dict[int, Answer]]:
+    """Answer every prompt as a single user turn; yields each batch's answers by position in `prompts`.
 
+    A batch whose positions are all in `known` is left out. Which prompts share a batch depends on the whole list only,
+    so going on after a stop gives what an undisturbed run gives.
+    """
     encoded = [encode(tokenizer, said("user", prompt), ask=True) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: (len(encoded[i]), i))
-    answers: dict[int, Answer] = {}
-    set_seed(sampling.seed)
+    order = sorted(range(len(prompts)), key=lambda i: (-len(encoded[i]), i))
     model.eval()
     for first in range(0, len(order), sampling.batch_size):
         batch = order[first : first + sampling.batch_size]
-        for i, answer in zip(batch, _generate(model, tokenizer, [encoded[i] for i in batch], sampling), strict=True):
-            answers[i] = answer
-        done(len(answers))
-    return [answers[i] for i in range(len(prompts))]
+        if not all(i in known for i in batch):
+            drawn = _how(sampling, [prompts[i] for i in batch], model)
+            yield dict(zip(batch, _generate(model, tokenizer, [encoded[i] for i in batch], drawn), strict=True))
 
 
-def _generate(model: Any, tokenizer: Any, batch: list[list[int]], sampling: Sampling) -> list[Answer]:
+def _how(sampling: Sampling, batch: Sequence[str], model: Any) -> dict[str, Any]:
+    greedy = {"max_new_tokens": sampling.max_new_tokens, "do_sample": False}
+    if sampling.temperature == 0:
+        return greedy
+    seeds = [f"{sampling.seed} {prompt}" for prompt in batch]
+    return greedy | {"logits_processor": own_draws(sampling.temperature, sampling.top_p, seeds, model.device)}
+
+
+def _generate(model: Any, tokenizer: Any, batch: list[list[int]], how: dict[str, Any]) -> list[Answer]:
     import torch
 
     padded = tokenizer.pad({"input_ids": batch}, padding=True, padding_side="left", return_tensors="pt")
-    drawn: dict[str, Any] = {"do_sample": False}
-    if sampling.temperature > 0:
-        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     with torch.inference_mode():
         output = model.generate(
             input_ids=padded["input_ids"].to(model.device),
             attention_mask=padded["attention_mask"].to(model.device),
-            max_new_tokens=sampling.max_new_tokens,
-            **drawn,
+            **how,
         )
     ends = set(model.generation_config.eos_token_id)
     return [_answer(ids, ends, tokenizer) for ids in output[:, padded["input_ids"].shape[1] :].tolist()]

@@ -118,11 +118,14 @@ def _ran_out(error: Exception, section: str, run: str) -> JobError | None:
 
 
 def _memory_advice(section: str, run: str) -> str:
+    if section == "initial":  # a smaller batch goes on with what is answered
+        lower = f"--run {run} --set respond.batch_size=1"
+        return f"Lower respond.batch_size, such as: cai respond --system base {lower}"
     if section == "respond":
-        advice = "Lower respond.batch_size or respond.max_new_tokens"
-    else:
-        advice = (
-            f"Lower {section}.batch_size (raise {section}.gradient_accumulation_steps by the same factor) or "
-            f"{section}.max_length, or set {section}.gradient_checkpointing=true or {section}.quantization=nf4"
-        )
-    return f"{advice}, such as: cai {section} --run {run} --redo --set {section}.batch_size=1"
+        lower = f"--run {run} --redo --set respond.batch_size=1"
+        return f"Lower respond.batch_size or respond.max_new_tokens, such as: cai respond {lower}"
+    return (
+        f"Lower {section}.batch_size (raise {section}.gradient_accumulation_steps by the same factor) or "
+        f"{section}.max_length, or set {section}.gradient_checkpointing=true or {section}.quantization=nf4, such as: "
+        f"cai {section} --run {run} --redo --set {section}.batch_size=1"
+    )

@@ -1,7 +1,7 @@
 """Answer the held-out prompts with base, SFT and DPO: `cai respond`.
 
 One base model, two adapters; greedy. Reads fetch, generate, sft and dpo, writes responses.jsonl, responses.parquet and
-page.md, and prints a few prompts side by side.
+page.md, and prints a few prompts side by side. (`cai respond --system base` is a job of its own: initial.py.)
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from jobs.common.jsonl import read_records, write_atomic, write_records
 from jobs.common.records import HeldOutPrompt, RedTeamPrompt, Response, System
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
 from jobs.train import adapters
-from jobs.train.answers import Answer, Sampling, answer_prompts
+from jobs.train.answers import Answer, Sampling, answer_batches
 from jobs.train.device import choose_device, libraries
 from jobs.train.page import SYSTEMS, print_side_by_side, write_page
 from jobs.train.student import (
@@ -70,12 +69,12 @@ def _respond(stage: OpenStage) -> None:
     responses: list[Response] = []
     with StageProgress(SECTION, stage.folder) as progress:
         for system in SYSTEMS:
+            answers: dict[int, Answer] = {}
             with _speaking_as(model, system):
-                done = partial(progress.update, system, total=len(prompts))
-                answers = answer_prompts(model, tokenizer, [it.prompt for it in prompts], sampling, done)
-            responses += [
-                response(prompt, answer, system, student.name) for prompt, answer in zip(prompts, answers, strict=True)
-            ]
+                for batch in answer_batches(model, tokenizer, [it.prompt for it in prompts], sampling):
+                    answers |= batch
+                    progress.update(system, len(answers), total=len(prompts))
+            responses += [response(it, answers[i], system, student.name) for i, it in enumerate(prompts)]
     paths = [stage.folder / name for name in ("responses.jsonl", "responses.parquet", "page.md")]
     write_records(paths[0], responses)
     _write_parquet(paths[1], responses)

@@ -18,7 +18,7 @@ BUILD = {name: os.environ[name] for name in ("CAI_CA_FILE", "CAI_BASE") if name 
 """Read when the tests are collected; the settings of the user's shell are gone later."""
 
 CPU = ("compose.yaml", "compose.cpu.yaml")
-TRAINERS = ("sft", "dpo", "respond")
+TRAINERS = ("initial", "sft", "dpo", "respond")
 
 
 def clone_checkout(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -16,7 +17,7 @@ from tests.containers.project import TRAINERS, Project
 
 pytestmark = pytest.mark.docker
 
-ORDER = ["doctor", "ready", "fetch", "generate", "sft", "dpo", "respond"]
+ORDER = ["doctor", "ready", "fetch", "prompts", "initial", "generate", "sft", "dpo", "respond"]
 FINISHED = ["fetch", "generate", "sft", "dpo", "respond"]
 KEY = "a-key-that-must-never-show"
 MANIFESTS = "demo/*/manifest.json"
@@ -51,6 +52,16 @@ def test_every_stage_ended_well(project: Project) -> None:
 def test_each_stage_started_after_the_one_before_ended(project: Project) -> None:
     for before, stage in pairwise(ORDER):
         assert project.state(before)["FinishedAt"] <= project.state(stage)["StartedAt"]
+
+
+@pytest.mark.usefixtures("finished")
+def test_steps_that_the_recipe_does_not_need_cost_little(project: Project) -> None:
+    fetched, generated = project.state("fetch")["FinishedAt"], project.state("generate")["StartedAt"]
+    between_s = (datetime.fromisoformat(generated) - datetime.fromisoformat(fetched)).total_seconds()
+    print(f"prompts and initial took {between_s:.1f} s with nothing to do")
+    assert between_s < 8
+    for service in ("prompts", "initial"):
+        assert len(project.container(service).logs().splitlines()) == 1
 
 
 @pytest.mark.usefixtures("finished")
@@ -128,9 +139,10 @@ def test_inside_a_job_nothing_can_be_gained(project: Project, service: str) -> N
 
 
 @pytest.mark.usefixtures("finished")
-def test_only_fetch_and_generate_hold_secrets(project: Project) -> None:
+def test_only_fetch_prompts_and_generate_hold_secrets(project: Project) -> None:
     program = "import os; print(sorted(os.listdir('/run/secrets')))"
     assert "['initial_api_key', 'openai_api_key']" in project.inside("generate", program).stdout
+    assert "['openai_api_key']" in project.inside("prompts", program).stdout
     assert "['hf_token']" in project.inside("fetch", program).stdout
 
 

@@ -38,7 +38,7 @@ def killed(project: Project) -> list[str]:
     """Kill generate in the middle; the keys of the replies it had journalled."""
     process = project.start(*up_arguments("generate"), profile="generate")
     wait_until(lambda: running(project, "generate", process), 120, "generate runs")
-    count = f"cat /runs/{JOURNAL} | grep -c crc32"
+    count = f"cat /runs/{JOURNAL} | grep -c paid"
     wait_until(lambda: int(project.exec_in("generate", count) or 0) >= 8, 240, "generate journalled eight replies")
     project.container("generate").kill("SIGKILL")
     process.communicate(timeout=120)

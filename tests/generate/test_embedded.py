@@ -58,7 +58,9 @@ def test_a_real_run_needs_no_key_and_says_what_a_small_teacher_is_for(
 
 def test_the_server_takes_a_schema_and_ends_with_the_block(tmp_path: Path) -> None:
     gguf = place_embedded_gguf(tmp_path)
-    with serve(gguf, Slots(parallel=2, context_tokens=512)) as urls:
+    with serve(gguf, Slots(parallel=2, context_tokens=512)) as served:
+        urls = served.urls
+        assert served.slots == 2
         assert all(url.startswith("http://127.0.0.1:") for url in urls)
         schema = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
         body = {

@@ -33,7 +33,7 @@ def test_file_stops_after_the_prompts_and_goes_on_with_the_students_answers(
 ) -> None:
     assert world.sets("initial.endpoint=file") == 78
     shown = capsys.readouterr().err
-    assert "cai initial --run tiny" in shown
+    assert "cai respond --system base --run tiny" in shown
     assert "cai generate --run tiny" in shown
     frozen = (world.stage / "prompts.jsonl").read_bytes()
     path = world.runs / "tiny" / "initial" / "responses.jsonl"

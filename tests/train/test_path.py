@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from jobs.common.jsonl import read_json, read_records
 from jobs.common.records import Response
 from jobs.common.stage import RunContext
-from jobs.train import dpo, initial, respond, sft
+from jobs.train import dpo, respond, sft
 
 Runs = Callable[..., RunContext]
 
@@ -80,15 +80,3 @@ def test_sft_shows_one_row_and_logs_every_step(tiny_run: Runs, capsys: pytest.Ca
     assert config["pad_token_id"] not in config["eos_token_id"]
     named = read_json(context.folder / "sft" / "adapter" / "adapter_config.json")
     assert named["base_model_name_or_path"] == "tiny-chatml"
-
-
-def test_respond_system_base_answers_every_prompt_before_generate_has_finished(tiny_run: Runs) -> None:
-    context = tiny_run(generate={"response_tokens": 6})
-    (context.folder / "generate" / "manifest.json").unlink()
-
-    initial.run_initial(context)
-
-    responses = read_records(context.folder / "initial" / "responses.jsonl", Response)
-    assert [it.prompt[-8:] for it in responses] == ["(held 0)", "(held 1)", "(held 2)"]
-    assert {it.system for it in responses} == {"base"}
-    assert all(0 < it.response_tokens <= 6 for it in responses)

@@ -1,0 +1,105 @@
+"""The recipe's sections about writing data: teacher, initial responses, prompts and chains (see `settings.py`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0.0)]
+
+
+class Settings(BaseModel):
+    """A section of the recipe; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PriceSettings(Settings):
+    """What the teacher's endpoint charges; left out, the cost is reported as unknown."""
+
+    input_usd_per_million_tokens: Annotated[float, Field(ge=0.0)]
+    """Price of a million prompt tokens, in US dollars."""
+    output_usd_per_million_tokens: Annotated[float, Field(ge=0.0)]
+    """Price of a million reply tokens, in US dollars."""
+    batch_discount: Fraction = 0.5
+    """Share taken off the price of replies that come through the Batch API (`teacher.mode: batch`)."""
+    dated: str
+    """Day the prices were read, `YYYY-MM-DD`; shown beside every cost."""
+
+
+class TeacherSettings(Settings):
+    """The model that writes red-team prompts, critiques and revisions."""
+
+    endpoint: Literal["embedded", "api"] = "embedded"
+    """`embedded` (135M model inside the job, no key) or `api` (`OPENAI_BASE_URL`, default OpenAI's)."""
+    model: str = "smollm2-135m-instruct"
+    """Model name sent to the endpoint."""
+    structured: Literal["auto", "on", "off"] = "auto"
+    """JSON-schema replies: `auto` falls back to plain chat turns where the endpoint refuses a schema."""
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
+    """Sampling temperature."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    """Nucleus sampling mass."""
+    mode: Literal["live", "batch"] = "live"
+    """`live`, or `batch`: the endpoint's Batch API, at a discount and within a day; the rows are the same."""
+    concurrency: Positive = 512
+    """Most requests in flight; the endpoint's own limit is found below it. Does not change the result."""
+    requests_per_minute: Positive | None = None
+    """Requests the endpoint allows in a minute, where it has such a limit and does not say so itself."""
+    tokens_per_minute: Positive | None = None
+    """Tokens, in and out, the endpoint allows in a minute, where it has such a limit and does not say so itself."""
+    timeout_s: Rate = 120.0
+    """Longest wait for one reply, in seconds."""
+    max_attempts: Positive = 6
+    """Tries of one request on 5xx, timeouts and broken connections before it is set down as failed."""
+    price: PriceSettings | None = None
+    """Price table of the endpoint."""
+
+
+class InitialSettings(Settings):
+    """Who writes the initial response: by default the student itself."""
+
+    endpoint: Annotated[str, Field(pattern=r"^[^@]*$")] = "embedded"
+    """`embedded` (the student's GGUF), a URL without user name, `file` (`cai respond --system base`) or `teacher`."""
+    model: str = "smollm2-135m-instruct"
+    """Model name sent to the endpoint and written into every row."""
+    gguf_repo: str | None = None
+    """Hub repository of the student's GGUF that fetch brings; empty = the embedded 135M model."""
+    gguf_file: str | None = None
+    """File inside `gguf_repo`."""
+    gguf_revision: str = "main"
+    """Revision of `gguf_repo`."""
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
+    """Sampling temperature."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    """Nucleus sampling mass."""
+    price: PriceSettings | None = None
+    """Price table of a URL that charges; left out, a server in your own network counts as free."""
+
+
+class GenerateSettings(Settings):
+    """Red-team prompts and the chains behind them."""
+
+    prompts_per_principle: Positive = 10
+    """Red-team prompts wanted for every principle."""
+    prompts_per_request: Positive = 5
+    """Prompts asked for in one request; 1 shows examples as chat turns, for models too small to write a list."""
+    max_requests_per_principle: Positive = 12
+    """Requests before a principle that is still short is reported as short."""
+    tries: Positive = 4
+    """Replies asked for one text before its row counts as failed or dropped; raise it and only such rows ask again."""
+    prompt_tokens: Positive = 600
+    """Longest reply to a request for prompts, in tokens."""
+    response_tokens: Positive = 512
+    """Longest initial response and revision, in tokens."""
+    critique_tokens: Positive = 384
+    """Longest critique, in tokens."""
+    few_shot: Annotated[int, Field(ge=0)] = 0
+    """Demonstrations of the constitution put before every chain."""
+    held_out_fraction: Fraction = 0.2
+    """Share of each principle's prompts that no training stage may see."""
+    sft_fraction: Fraction = 0.5
+    """Share of the remaining prompts that goes to SFT; the rest goes to DPO."""

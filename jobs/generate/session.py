@@ -1,0 +1,133 @@
+"""Everything one run of the stage holds while it asks: endpoints, journal, budget, engines and what people see."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.common.console import StageProgress, say
+from jobs.common.constitution import Constitution
+from jobs.common.live import Live
+from jobs.common.records import Failure
+from jobs.common.stage import RunContext
+from jobs.generate.accounts import Tariffs, student_price
+from jobs.generate.advice import verbose_line
+from jobs.generate.breaker import Run
+from jobs.generate.budget import Budget
+from jobs.generate.engine import Engine, open_engine
+from jobs.generate.journal import Journal
+from jobs.generate.meter import Meter
+from jobs.generate.opening import Endpoints
+from jobs.generate.requests import Sampling
+
+HEARTBEAT_S = 1.0
+"""Progress is shown at least so often, also while no reply comes."""
+DRAIN_S = 30.0
+"""After SIGTERM, replies that are paid for and on their way are waited for so long."""
+
+
+@dataclass
+class Session:
+    """One run of the stage."""
+
+    context: RunContext
+    constitution: Constitution
+    endpoints: Endpoints
+    journal: Journal
+    progress: StageProgress
+    folder: Path
+    prices: Tariffs
+    budget: Budget
+    engines: list[Engine] = field(default_factory=list)
+    """The teacher's, then the student's where it has one of its own."""
+    student: Engine | None = None
+    """Who writes initial responses; None for `file` and `teacher`."""
+    failures: int = 0
+    _shown: tuple[str, int, int] = ("starting", 0, 0)
+
+    @property
+    def rerun(self) -> str:
+        """The command that goes on later."""
+        return self.context.command("generate")
+
+    @property
+    def sampling(self) -> Sampling:
+        """The teacher's sampling."""
+        teacher = self.context.recipe.teacher
+        return Sampling(teacher.temperature, teacher.top_p, self.context.recipe.seed)
+
+    @property
+    def meters(self) -> list[Meter]:
+        """What each engine used, the teacher's first."""
+        return [engine.sender.meter for engine in self.engines]
+
+    async def connect(self, stack: AsyncExitStack) -> Engine:
+        """Open the engines, and give the teacher's; they end with the stack."""
+        settings, run = self.context.recipe.teacher, Run(self.context.run, self.rerun)
+        opened = open_engine(self.endpoints.teacher, settings, self.journal, run, self.budget)
+        teacher = await stack.enter_async_context(opened)
+        self.engines, self.student = [teacher], None
+        if self.endpoints.student == self.endpoints.teacher:
+            self.student = teacher
+        elif self.endpoints.student is not None:
+            # Its own prices, and none of the teacher's limits.
+            more = {"price": student_price(self.context.recipe), "requests_per_minute": None, "tokens_per_minute": None}
+            own = settings.model_copy(update=more | {"mode": "live"})
+            opened = open_engine(self.endpoints.student, own, self.journal, run, self.budget)
+            self.student = await stack.enter_async_context(opened)
+            self.engines.append(self.student)
+        beat = asyncio.create_task(self._beat())
+        stack.callback(beat.cancel)
+        return teacher
+
+    def show(self, step: str, done: int, total: int) -> None:
+        """Show progress."""
+        self._shown = (step, done, total)
+        self.progress.update(step, done, total, live=self.live)
+
+    def failed(self, failure: Failure) -> None:
+        """Count an item that failed for good, and say so where every one is wanted."""
+        self.failures += 1
+        if self.context.verbose:
+            say(verbose_line(failure))
+
+    def live(self) -> Live:
+        """The engines' figures at this moment."""
+        paces, meters = [engine.sender.pace for engine in self.engines], self.meters
+        known = all(meter.tariff.free or meter.tariff.price for meter in meters)
+        left = self.budget.left
+        return Live(
+            in_flight=sum(pace.in_flight for pace in paces),
+            limit=sum(int(pace.limit.value) for pace in paces),
+            throttled=sum(pace.throttled_count for pace in paces),
+            retried=sum(meter.retried for meter in meters),
+            failed=self.failures,
+            replies=sum(meter.new.requests for meter in meters),
+            journalled=sum(meter.journalled.requests for meter in meters),
+            tokens_per_s=sum(meter.speed.per_s() for meter in meters),
+            prompt_tokens=sum(meter.new.prompt_tokens + meter.journalled.prompt_tokens for meter in meters),
+            reply_tokens=sum(meter.new.reply_tokens + meter.journalled.reply_tokens for meter in meters),
+            spent_usd=self.budget.spent.usd if known else None,
+            left_usd=left.usd if self.budget.usd is not None else None,
+            left_tokens=left.tokens if self.budget.tokens is not None else None,
+            paused_s=min((pace.paused_s() for pace in paces), default=0.0),
+        )
+
+    async def drain(self) -> None:
+        """Send nothing more and wait for what is on its way."""
+        for engine in self.engines:
+            engine.sender.pace.close()
+        deadline = asyncio.get_running_loop().time() + DRAIN_S
+        while any(engine.sender.pace.in_flight for engine in self.engines):
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.05)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            step, done, total = self._shown
+            if total:
+                self.progress.update(step, done, total, live=self.live)
