@@ -23,6 +23,8 @@ class Attempts:
     """Tries on 5xx, timeouts and broken connections; twice as many on 429, and no end while others get through."""
     failed: int = 0
     throttled: int = 0
+    in_vain: int = 0
+    """429s in a row while nothing else got through either."""
 
     @property
     def count(self) -> int:
@@ -35,7 +37,8 @@ class Attempts:
             return False
         if fault.kind == "throttled":
             self.throttled += 1
-            return others_replied or self.throttled < 2 * self.most
+            self.in_vain = 0 if others_replied else self.in_vain + 1
+            return self.in_vain < 2 * self.most
         self.failed += 1
         return fault.kind == "retry" and self.failed < self.most
 

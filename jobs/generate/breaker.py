@@ -60,7 +60,7 @@ class Breaker:
             asked = f"asks to wait {wait_s / 60:.0f} minutes"
             raise UnavailableError(f"{self.shown} {asked} ({fault.detail}) {again}; {kept}.")
         never_sent = fault.kind == "retry" and fault.status is None and not fault.charged
-        if fault.kind == "throttled" or (never_sent and not others_replied):
+        if never_sent and not others_replied:
             raise UnavailableError(f"{self.shown}: {fault.detail} {again}; {kept}.")
         if fault.reason in ABOUT_THE_TEXT:
             return

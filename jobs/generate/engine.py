@@ -110,8 +110,8 @@ class Engine:
 
     async def _ask_endpoint(self, request: ChatRequest) -> Reply:
         attempts = Attempts(self.max_attempts)
-        before = self.sender.meter.new.requests
         while True:
+            before = self.sender.meter.new.requests
             without = frozenset(self._without)
             form = replace(request, schema=None) if "response_format" in without else request
             try:

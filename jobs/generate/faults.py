@@ -21,6 +21,7 @@ BODY_CHARACTERS = 2000
 POLICY = re.compile(r"content.?(policy|filter|management)|safety|moderation|responsible.?ai", re.IGNORECASE)
 TOO_LONG = re.compile(r"context.?(length|size|window)|too (long|many tokens)|maximum context", re.IGNORECASE)
 NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance", re.IGNORECASE)
+TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
 NO_SCHEMA = re.compile(r"response_format|json_schema|structured output|guided_json|grammar", re.IGNORECASE)
 PARAMETERS = ("max_tokens", "seed", "top_p", "temperature")
 
@@ -77,19 +78,21 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, *, model: 
     """Judge an answer with an error status."""
     text = content.decode(errors="replace")
     said = one_line(_message(text))
-    wait_s = _retry_after(headers)
-    judged = _judge(status, said, wait_s, model, key_name)
+    judged = _judge(status, said, model, key_name)
+    wait_s = _retry_after(headers) if judged.kind in {"throttled", "retry"} else None
     return Fault(
         judged.kind, judged.detail, judged.reason, status, _body(text), False, wait_s, headers, judged.parameter
     )
 
 
-def _judge(status: int, said: str, wait_s: float | None, model: str, key_name: str) -> Fault:
+def _judge(status: int, said: str, model: str, key_name: str) -> Fault:
     if status == 429 and NO_CREDIT.search(said):
         return Fault("fatal", f"HTTP 429, no credit left: {said}. Top up the account.", "no_credit")
+    if status == 429 and TOO_LARGE.search(said):  # larger than a whole minute's tokens: it would never pass
+        return Fault("refused", f"HTTP 429: {said}.", "too_long")
     if status == 429:
         return Fault("throttled", f"HTTP 429: {said}.", "throttled")
-    if status == 503 and wait_s is not None:  # too busy, and says until when: a 429 by another name
+    if status == 503:  # too busy: a 429 by another name
         return Fault("throttled", f"HTTP 503: {said}.", "throttled")
     if status in RETRIED or status >= 500:
         return Fault("retry", f"HTTP {status}: {said}.", "unavailable")

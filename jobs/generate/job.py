@@ -57,18 +57,19 @@ def run_prompts(context: RunContext) -> None:
     if context.recipe.initial.endpoint != "file":
         say(f"prompts: initial.endpoint is {context.recipe.initial.endpoint}; generate writes the prompts itself")
         return
-    frozen = context.folder / "generate" / "prompts.jsonl"
-    if frozen.exists() and not context.redo:
-        say(f"prompts: already frozen ({frozen})")
-        return
     with open_stage(context, _plan(context)) as stage:
-        if stage is not None:
-            from jobs.generate.pipeline import freeze_prompts
-            from jobs.generate.signals import run_until_stopped
+        if stage is None:
+            return
+        frozen = stage.folder / "prompts.jsonl"
+        if frozen.exists():
+            say(f"prompts: already frozen ({frozen})")
+            return
+        from jobs.generate.pipeline import freeze_prompts
+        from jobs.generate.signals import run_until_stopped
 
-            with _open_session(stage) as session, session.progress:
-                prompts = run_until_stopped(freeze_prompts(session), session.rerun, session.drain)
-            say(f"prompts: {len(prompts)} red-team prompts in {frozen}. Next: {context.command('initial')}")
+        with _open_session(stage) as session, session.progress:
+            prompts = run_until_stopped(freeze_prompts(session), session.rerun, session.drain)
+        say(f"prompts: {len(prompts)} red-team prompts in {frozen}. Next: {context.command('initial')}")
 
 
 def _plan(context: RunContext) -> StagePlan:

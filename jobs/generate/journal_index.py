@@ -64,6 +64,9 @@ class Index:
             generation = self._generation
             try:
                 with self._reading:
+                    # One look at the index for many keys: a third of the time. It lasts until `catch_up` brings news.
+                    if self.path and not self._reader.in_transaction:
+                        self._reader.execute("BEGIN")
                     where = "SELECT at, length FROM replies WHERE key = ?"
                     found: tuple[int, int] | None = self._reader.execute(where, (key,)).fetchone()
                     return found
@@ -82,6 +85,7 @@ class Index:
                 try:
                     while self._take(wait_s):
                         time.sleep(LET_OTHERS_S)
+                    self._look_anew()
                     return True
                 except sqlite3.DatabaseError as error:
                     if is_busy(error):
@@ -144,6 +148,11 @@ class Index:
             say(f"journal: {self.path} cannot be used ({error}); this process keeps its index in memory")
             self.path = None
             self._connect()
+
+    def _look_anew(self) -> None:
+        with self._reading:
+            if self.path and self._reader.in_transaction:
+                self._reader.execute("COMMIT")
 
     def _take(self, wait_s: float) -> bool:
         """Read on by one transaction; whether there may be more."""

@@ -96,7 +96,7 @@ def _initial(session: Session, prompts: list[RedTeamPrompt]) -> Initial:
     if settings.endpoint != "file":
         return Initial(settings.model, sampling, student=session.student)
     path = session.context.folder / "initial" / "responses.jsonl"
-    first = f"Run: {session.context.command('initial')}, then: {session.rerun}"
+    first = f"Run: {session.context.command('initial')}, then: {session.rerun} (in containers, make sft does both)"
     if not path.exists():
         raise ConfigError(f"initial.endpoint is file, but {path} does not exist; the prompts are frozen. {first}")
     responses = [response for response in read_records(path, Response) if response.system == "base"]

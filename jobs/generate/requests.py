@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from jobs.common.jsonl import sha256_json
-
 Step = Literal["prompts", "initial", "critique", "revision", "draft"]
 
 
@@ -81,15 +79,18 @@ class ChatRequest:
 
         The token limit is no part of it: a reply that ended by itself is the same under any limit it fits.
         """
-        return sha256_json(
-            {
-                "messages": self.messages,
-                "sampling": vars(self.sampling),
-                "schema": self.schema.json_schema if self.schema else None,
-                "prompt_version": self.prompt_version,
-                "sample_index": self.sample_index,
-            }
-        )
+        sampling, schema = self.sampling, self.schema
+        parts = [
+            f"{sampling.temperature!r} {sampling.top_p!r} {sampling.seed}",
+            f"{schema.name} {schema.of}" if schema else "",
+            self.prompt_version,
+            str(self.sample_index),
+        ]
+        for turn in self.turns:
+            parts += (turn.role, turn.content)
+        # Each part after its length: no two lists of parts run together into the same text.
+        text = "".join([f"{len(part)}:{part}" for part in parts])
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def key(self, endpoint: str, model: str) -> str:
         """Key of the reply to this request by this model at this logical endpoint."""

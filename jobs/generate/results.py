@@ -89,7 +89,7 @@ def _say_done(stage: OpenStage, session: Session, result: Result) -> None:
     if counts["failures"]:
         say(
             f"generate: {counts['failures']} failed items are in {stage.folder / 'failures.jsonl'}, each with request, "
-            f"status and advice; only they are asked again by: {context.command('generate', '--redo')}"
+            f"status and advice. With that done, only they are asked again by: {context.command('generate', '--redo')}"
         )
     lost = result.measures["account"]["lost_requests"]
     if lost:

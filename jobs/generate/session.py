@@ -73,7 +73,11 @@ class Session:
             self.student = teacher
         elif self.endpoints.student is not None:
             # Its own prices, and none of the teacher's limits.
-            more = {"price": student_price(self.context.recipe), "requests_per_minute": None, "tokens_per_minute": None}
+            more = {
+                "price": student_price(self.context.recipe, self.endpoints),
+                "requests_per_minute": None,
+                "tokens_per_minute": None,
+            }
             own = settings.model_copy(update=more | {"mode": "live"})
             opened = open_engine(self.endpoints.student, own, self.journal, run, self.budget)
             self.student = await stack.enter_async_context(opened)

@@ -179,8 +179,8 @@ def test_a_principle_that_stays_short_is_reported(world: World, capsys: pytest.C
 def test_a_price_gives_the_cost(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     price = "teacher.price={input_usd_per_million_tokens: 1.0, output_usd_per_million_tokens: 4.0, dated: 2026-11-01}"
     assert world.sets(price.replace("2026-11-01", "'2026-11-01'")) == 0
-    teacher = sum(asked.body["model"] == "fake-teacher" for asked in world.server.history)
-    assert world.manifest()["cost_usd"] == pytest.approx(teacher * (10 * 1.0 + 5 * 4.0) / 1e6)
+    asked = len(world.server.history)  # the student's too: the same host, and no price of its own
+    assert world.manifest()["cost_usd"] == pytest.approx(asked * (10 * 1.0 + 5 * 4.0) / 1e6)
     assert world.manifest()["measures"]["prices_dated"] == "2026-11-01"
     assert "prices of 2026-11-01" in capsys.readouterr().err
 

@@ -1,0 +1,95 @@
+"""The lines of a batch: what is uploaded, what comes back, and the metadata a batch is found by."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.generate import faults
+from jobs.generate.budget import Cost
+from jobs.generate.endpoint import Endpoint
+from jobs.generate.faults import Fault
+from jobs.generate.journal import Reply
+
+UNDONE = {"batch_expired", "batch_cancelled"}
+"""Codes of lines that the endpoint did not get to; they cost nothing."""
+
+Outcome = Reply | Fault
+"""What became of one line."""
+
+
+def expired(detail: str) -> Fault:
+    """The batch ended before the endpoint got to a line."""
+    return Fault("retry", detail, "expired")
+
+
+def rejected(detail: str) -> Fault:
+    """The endpoint did not take a whole batch."""
+    return Fault("retry", detail, "rejected")
+
+
+def missing() -> Fault:
+    """A batch has ended and says nothing, or nothing readable, about one of its lines."""
+    return Fault("retry", "the batch ended without a readable answer to this request.", "missing", charged=True)
+
+
+@dataclass
+class Line:
+    """One attempt of one request in a batch, of this process or an earlier one."""
+
+    key: str
+    """Key of the request."""
+    max_tokens: int
+    """Longest reply, in tokens."""
+    worst: Cost
+    """What is set aside for it."""
+    id: str = ""
+    """Attempt id in the journal and custom_id in the batch; empty until it is sent."""
+    is_awaited: bool = True
+    """Does somebody wait for it? Not (yet) where an earlier process sent it."""
+    body: dict[str, Any] = field(default_factory=dict)
+    """Body of the chat request; empty where an earlier process sent it."""
+    step: str = ""
+    prompt_tokens: int = 0
+    """Most tokens the request can have."""
+    outcome: asyncio.Future[Outcome | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """None: ask live."""
+
+
+def encode(custom_id: str, body: bytes) -> bytes:
+    """One line of an input file."""
+    start = f'{{"custom_id": "{custom_id}", "method": "POST", "url": "/v1/chat/completions", "body": '
+    return start.encode() + body + b"}\n"
+
+
+def read(raw: bytes, endpoint: Endpoint) -> tuple[str, Outcome] | None:
+    """One line of an output or error file: custom_id and what became of it; None where it cannot be read."""
+    try:
+        line = json.loads(raw)
+        custom_id, answer, error = line["custom_id"], line.get("response"), line.get("error") or {}
+        if answer is not None:
+            return str(custom_id), _judge(int(answer["status_code"]), answer.get("body"), endpoint)
+        said = f"{error.get('code')}: {error.get('message')}"
+        if error.get("code") in UNDONE:
+            return str(custom_id), expired(faults.one_line(said))
+        return str(custom_id), Fault("retry", faults.one_line(said), "unavailable")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _judge(status: int, body: Any, endpoint: Endpoint) -> Outcome:
+    content = json.dumps(body).encode()
+    if status >= 400:
+        return faults.classify(status, {}, content, model=endpoint.model, key_name=endpoint.key_name)
+    reply = faults.read_completion(body, endpoint.model)
+    return reply.model_copy(update={"batch": True}) if reply else faults.malformed(status, content)
+
+
+def marker(run: str, attempt_ids: Iterable[str]) -> dict[str, str]:
+    """Metadata of a batch, from which a later process knows it even where the journal does not."""
+    digest = hashlib.sha256(" ".join(sorted(attempt_ids)).encode()).hexdigest()
+    return {"cai_run": run[:512], "cai_requests": digest}
