@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isnan, nan
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -84,8 +85,8 @@ class Row:
 
     @property
     def value(self) -> float:
-        """Median of the repeats."""
-        return median(measure.value for measure in self.ours)
+        """Median of the repeats that gave a figure."""
+        return median([one.value for one in self.ours if not isnan(one.value)] or [nan])
 
     @property
     def passes(self) -> bool:

@@ -75,7 +75,7 @@ def as_json(rows: list[Row]) -> dict[str, Any]:
 
 
 def _line(row: Row) -> str:
-    case, values = row.case, [measure.value for measure in row.ours]
+    case, values = row.case, [one.value for one in row.ours if not math.isnan(one.value)]
     spread = f" ({_number(min(values))}-{_number(max(values))})" if len(values) > 1 else ""
     held = sum(measure.holds for measure in row.ours)
     cells = [
@@ -84,7 +84,7 @@ def _line(row: Row) -> str:
         "-" if case.ideal is None else _number(case.ideal),
         f"{'≤' if case.direction == 'at most' else '≥'} {_number(case.bar)}",
         "pass" if row.passes else "**FAIL**",
-        f"{case.condition or '-'}" + ("" if held == len(values) else f" (**{held} of {len(values)}**)"),
+        f"{case.condition or '-'}" + ("" if held == len(row.ours) else f" (**{held} of {len(row.ours)}**)"),
         _median(row.ours, "wasted"),
         _median(row.ours, "rows"),
         _median(row.ours, "rss_mib"),

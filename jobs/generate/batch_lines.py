@@ -14,6 +14,7 @@ from jobs.generate.budget import Cost
 from jobs.generate.endpoint import Endpoint
 from jobs.generate.faults import Fault
 from jobs.generate.journal import Reply
+from jobs.generate.requests import ChatRequest
 
 UNDONE = {"batch_expired", "batch_cancelled"}
 """Codes of lines that the endpoint did not get to; they cost nothing."""
@@ -51,19 +52,20 @@ class Line:
     """Attempt id in the journal and custom_id in the batch; empty until it is sent."""
     is_awaited: bool = True
     """Does somebody wait for it? Not (yet) where an earlier process sent it."""
-    body: dict[str, Any] = field(default_factory=dict)
-    """Body of the chat request; empty where an earlier process sent it."""
-    step: str = ""
+    form: ChatRequest | None = None
+    """What is asked; None where an earlier process sent it."""
+    body: bytes = b""
+    """The chat request as JSON, until it is sent."""
     prompt_tokens: int = 0
     """Most tokens the request can have."""
     outcome: asyncio.Future[Outcome | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """None: ask live."""
 
 
-def encode(custom_id: str, body: bytes) -> bytes:
+def encode(line: Line) -> bytes:
     """One line of an input file."""
-    start = f'{{"custom_id": "{custom_id}", "method": "POST", "url": "/v1/chat/completions", "body": '
-    return start.encode() + body + b"}\n"
+    start = f'{{"custom_id": "{line.id}", "method": "POST", "url": "/v1/chat/completions", "body": '
+    return b"%b%b}\n" % (start.encode(), line.body)
 
 
 def read(raw: bytes, endpoint: Endpoint) -> tuple[str, Outcome] | None:

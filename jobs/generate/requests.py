@@ -98,4 +98,9 @@ class ChatRequest:
 
     def limited_key(self, key: str) -> str:
         """Key of a reply that holds for this token limit alone, because the limit cut it off."""
-        return hashlib.sha256(f"{key}:{self.max_tokens}".encode()).hexdigest()
+        return limited_key(key, self.max_tokens)
+
+
+def limited_key(key: str, max_tokens: int) -> str:
+    """Key of a reply to the request with this key that holds for this token limit alone."""
+    return hashlib.sha256(f"{key}:{max_tokens}".encode()).hexdigest()

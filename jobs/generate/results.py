@@ -7,11 +7,12 @@ from typing import Any
 
 from jobs.common.console import say
 from jobs.common.errors import DataError
-from jobs.common.jsonl import read_records, sha256_file
+from jobs.common.jsonl import read_records, sha256_file, write_atomic
 from jobs.common.records import Dropped, Failure, RedTeamPrompt
 from jobs.common.stage import OpenStage, Result
 from jobs.generate import tables
 from jobs.generate.accounts import account
+from jobs.generate.card import card
 from jobs.generate.chain import Chained
 from jobs.generate.meter import money
 from jobs.generate.session import Session
@@ -38,6 +39,9 @@ def finish(stage: OpenStage, session: Session, prompts: list[RedTeamPrompt], cha
         )
     outputs += tables.write_rows(stage.folder, prompts, rows.kept)
     counts = rows.counts(prompts) | {"failures": len(failures)}
+    measures = _measures(session, rows, by_failure)
+    outputs.append(stage.folder / "data" / "README.md")
+    write_atomic(outputs[-1], card(session.constitution, counts, by_reason, measures).encode())
     tokens: Counter[str] = Counter()
     for meter in session.meters:
         tokens.update(meter.tokens())
@@ -47,7 +51,7 @@ def finish(stage: OpenStage, session: Session, prompts: list[RedTeamPrompt], cha
         dict(by_reason),
         dict(tokens),
         cost_usd=_rows_usd(session),
-        measures=_measures(session, rows, by_failure),
+        measures=measures,
     )
     stage.finish(result)
     _say_done(stage, session, result)

@@ -12,7 +12,7 @@ from jobs.generate.faults import Fault, FaultError
 from jobs.generate.journal import Attempt, Journal, Reply
 from jobs.generate.meter import Meter
 from jobs.generate.pace import Pace, Ticket
-from jobs.generate.requests import ChatRequest
+from jobs.generate.requests import ChatRequest, limited_key
 from jobs.generate.tokens import most_prompt_tokens
 
 CHARACTERS_PER_TOKEN = 4
@@ -49,7 +49,7 @@ class Sender:
         used = Cost()
         try:
             ticket = await self.pace.enter(prompt_tokens // CHARACTERS_PER_TOKEN + form.max_tokens)
-            attempt = self._begin(form, prompt_tokens)
+            attempt = self.begin(form, prompt_tokens)
             used = worst
             try:
                 answer = await self.client.chat(form, without)
@@ -63,13 +63,15 @@ class Sender:
                 raise
             reply = answer.reply
             used = tariff.cost(reply.prompt_tokens, reply.reply_tokens)
-            self._keep(form, attempt, reply)
+            self.keep(attempt, self.key(form), form.max_tokens, reply)
+            self.meter.add(reply)
             self.pace.replied(ticket, reply.prompt_tokens + reply.reply_tokens, reply.reply_tokens, answer.headers)
             return reply
         finally:
             self.budget.settle(worst, used)
 
-    def _begin(self, form: ChatRequest, prompt_tokens: int) -> str:
+    def begin(self, form: ChatRequest, prompt_tokens: int, *, batch: bool = False) -> str:
+        """Write the intent line of an attempt and give its id."""
         endpoint = self.client.endpoint
         return self.journal.begin(
             Attempt(
@@ -80,16 +82,16 @@ class Sender:
                 step=form.step,
                 prompt_tokens=prompt_tokens,
                 reply_tokens=form.max_tokens,
+                batch=batch,
             )
         )
 
-    def _keep(self, form: ChatRequest, attempt: str, reply: Reply) -> None:
-        key = self.key(form)
+    def keep(self, attempt: str, key: str, max_tokens: int, reply: Reply) -> None:
+        """Write the reply to an attempt at a request with this key and token limit."""
         if reply.finish_reason == "length" or key in self.too_long:
             # It holds for this token limit alone: cut off by it, or beside an earlier reply that is too long for it.
-            key = form.limited_key(key)
+            key = limited_key(key, max_tokens)
         self.journal.settle(attempt, reply, key)
-        self.meter.add(reply)
         self.breaker.replied()
 
     def _failed(self, attempt: str, ticket: Ticket, fault: Fault) -> None:
