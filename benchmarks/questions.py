@@ -8,6 +8,7 @@ MODEL = "bench-model"
 LOGICAL = "bench-server"
 """What the journal knows the server by, whatever its port."""
 MAX_TOKENS = 256
+SAMPLING = Sampling(temperature=0.7, top_p=0.95, seed=0)
 
 
 def question(number: int) -> str:
@@ -22,6 +23,6 @@ def request(number: int, system: str = "") -> ChatRequest:
         step="initial",
         turns=(*before, Turn("user", question(number))),
         max_tokens=MAX_TOKENS,
-        sampling=Sampling(temperature=0.7, top_p=0.95, seed=0),
+        sampling=SAMPLING,
         prompt_version="benchmark",
     )

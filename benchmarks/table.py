@@ -107,7 +107,10 @@ def _peer_cell(row: Row, name: str) -> str:
 
 
 def _times(measures: list[Measure]) -> tuple[float, float]:
-    return median(measure.request_s or 0.0 for measure in measures), median(measure.whole_s for measure in measures)
+    timed = [(one.request_s, one.whole_s) for one in measures if one.request_s is not None]
+    if not timed:
+        return math.nan, math.nan
+    return median(request_s for request_s, _ in timed), median(whole_s for _, whole_s in timed)
 
 
 def _seconds(measures: list[Measure]) -> str:
@@ -121,10 +124,10 @@ def _median(measures: list[Measure], name: str) -> str:
 
 
 def _around(measures: list[Measure]) -> str:
-    if measures[0].start_s is None:
+    timed = [(one.start_s, one.write_s) for one in measures if one.start_s is not None and one.write_s is not None]
+    if not timed:
         return "-"
-    start_s, write_s = (median(getattr(one, name) for one in measures) for name in ("start_s", "write_s"))
-    return f"{start_s:.1f} + {write_s:.1f}"
+    return " + ".join(f"{median(seconds):.1f}" for seconds in zip(*timed, strict=True))
 
 
 def _number(value: float) -> str:

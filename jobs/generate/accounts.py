@@ -11,6 +11,7 @@ from jobs.common.errors import ConfigError
 from jobs.common.generate_settings import PriceSettings
 from jobs.common.hosts import is_private_host
 from jobs.common.settings import Recipe
+from jobs.generate.batch_restart import still_waiting
 from jobs.generate.budget import Budget, Cost, Tariff
 from jobs.generate.journal import Journal, OpenAttempt, Spent
 from jobs.generate.opening import Endpoints
@@ -61,13 +62,15 @@ def tariffs(context: RunContext, endpoints: Endpoints) -> Tariffs:
     return found
 
 
-def open_budget(context: RunContext, journal: Journal, prices: Tariffs, rerun: str) -> Budget:
-    """The run's caps and what is spent of them so far."""
+def open_budget(context: RunContext, journal: Journal, endpoints: Endpoints, prices: Tariffs, rerun: str) -> Budget:
+    """The run's caps and what is spent of them so far; what waits in batches is set aside until `batch.py` has it."""
     spent, waiting = Cost(), Cost()
+    in_batches = still_waiting(journal, context.run, endpoints.teacher)
+    fetched = {one.id for one in in_batches} if context.recipe.teacher.mode == "batch" else set()
     for paid in journal.account(context.run):
         spent += prices.of(paid.endpoint, paid.model).cost(paid.prompt_tokens, paid.reply_tokens, batch=paid.batch)
     for lost in journal.lost(context.run):
-        if lost.batch_id:
+        if lost.id in fetched:
             waiting += worst_cost(lost, prices)
         else:
             spent += worst_cost(lost, prices)
@@ -93,7 +96,7 @@ def account(context: RunContext, journal: Journal, prices: Tariffs) -> dict[str,
         return None if None in every else sum(one or 0.0 for one in every)
 
     paid = journal.account(context.run)
-    lost = [one for one in journal.lost(context.run) if not one.batch_id]
+    lost = journal.lost(context.run)
     paid_usd, lost_usd = [usd(one) for one in paid], [usd(one) for one in lost]
     return {
         "paid": [asdict(one) | {"usd": cost} for one, cost in zip(paid, paid_usd, strict=True)],

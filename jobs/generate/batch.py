@@ -11,7 +11,6 @@ in it, and its metadata say so where the journal could not be told any more (dec
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,10 +18,9 @@ from dataclasses import dataclass, field, replace
 
 from jobs.common.console import say
 from jobs.common.errors import StoppedError
-from jobs.generate.batch_lines import Line
-from jobs.generate.batch_post import LEAST_LINES, MOST_BYTES, Post
-from jobs.generate.batch_restart import pick_up
-from jobs.generate.chat import chat_body
+from jobs.generate.batch_lines import Asked, Line
+from jobs.generate.batch_post import LEAST_LINES, Post
+from jobs.generate.batch_restart import in_words, pick_up
 from jobs.generate.faults import FaultError
 from jobs.generate.journal import Reply
 from jobs.generate.requests import ChatRequest
@@ -31,8 +29,6 @@ from jobs.generate.tokens import most_prompt_tokens
 
 QUIET_S = 1.0
 """A batch is sent when no request has come for so long: what is to come then waits for a reply first."""
-LANES = 50_000
-"""Chains that wait at the desk at once."""
 MOST_ALIKE = 2
 """So often a request may expire, or be in a batch that is not taken, before it is asked live."""
 
@@ -81,7 +77,7 @@ class Desk:
         if watches:
             done, total = sum(one.done for one in watches), sum(one.total for one in watches)
             next_s = max(0.0, min(one.next_look_at for one in watches) - asyncio.get_running_loop().time())
-            parts.append(f"{batches(len(watches))}, {done} of {total} lines done, next look in {next_s:.0f} s")
+            parts.append(f"{in_words(len(watches))}, {done} of {total} lines done, next look in {next_s:.0f} s")
         return ", ".join(parts)
 
     async def work(self) -> None:
@@ -89,11 +85,16 @@ class Desk:
         post = self.post
         while True:
             await self._collect()
-            lines = self._take()
-            if len(lines) < LEAST_LINES:
-                post.ask_live(lines)
-            else:
-                await post.send(lines)
+            left = len(post.queue)
+            if left < LEAST_LINES:
+                post.ask_live(post.queue)
+                post.queue = []
+                continue
+            while left > 0 and post.queue:
+                while post.one_by_one and post.watches:
+                    await asyncio.sleep(QUIET_S / 10)
+                batches = -(-left // post.most_lines)
+                left -= await post.send(-(-left // batches))  # of one size, so that none is small
 
     def _earlier(self, form: ChatRequest) -> Line | None:
         """The line of an earlier process's batch that asks the same."""
@@ -111,10 +112,9 @@ class Desk:
         prompt_tokens = most_prompt_tokens(form.turns, form.schema)
         try:
             worst = await sender.budget.reserve(sender.meter.tariff.cost(prompt_tokens, form.max_tokens, batch=True))
-        except StoppedError:
-            raise post.broken or StoppedError from None
-        line = Line(sender.key(form), form.max_tokens, worst, form=form, prompt_tokens=prompt_tokens)
-        line.body = json.dumps(chat_body(form, post.api.endpoint.model, without)).encode()
+        except StoppedError as error:
+            raise post.broken or error from None
+        line = Line(sender.key(form), form.max_tokens, worst, Asked(form, without, prompt_tokens))
         if post.broken:
             raise post.broken
         if post.is_live:
@@ -127,30 +127,12 @@ class Desk:
 
     async def _collect(self) -> None:
         """Wait until it is time for a batch."""
-        post, loop = self.post, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._queued.clear()
-        if not post.queue:
+        if not self.post.queue:
             await self._queued.wait()
-        while len(post.queue) < post.most_lines and (loop.time() < self._queued_at + QUIET_S or self.busy()):
+        while loop.time() < self._queued_at + QUIET_S or self.busy():
             await asyncio.sleep(QUIET_S / 10)
-        while post.one_by_one and post.watches:
-            await asyncio.sleep(QUIET_S / 10)
-
-    def _take(self) -> list[Line]:
-        post, size = self.post, 0
-        for count, line in enumerate(post.queue[: post.most_lines]):
-            size += len(line.body)
-            if size > MOST_BYTES:
-                break
-        else:
-            count = post.most_lines
-        taken, post.queue = post.queue[:count], post.queue[count:]
-        return taken
-
-
-def batches(count: int) -> str:
-    """So many batches, in words."""
-    return f"{count} batch" + ("es" if count != 1 else "")
 
 
 @asynccontextmanager
@@ -176,4 +158,4 @@ async def open_desk(sender: Sender, max_attempts: int, busy: Callable[[], bool])
             waiting = len(post.watches)
             post.close()
             if waiting:
-                say(f"{batches(waiting)} at {api.endpoint.shown} go on; the same command picks them up")
+                say(f"{in_words(waiting)} at {api.endpoint.shown} go on; the same command picks them up")

@@ -38,6 +38,17 @@ def missing() -> Fault:
     return Fault("retry", "the batch ended without a readable answer to this request.", "missing", charged=True)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a line asks."""
+
+    form: ChatRequest
+    without: frozenset[str]
+    """Parameters the endpoint does not take."""
+    prompt_tokens: int
+    """Most tokens the request can have."""
+
+
 @dataclass
 class Line:
     """One attempt of one request in a batch, of this process or an earlier one."""
@@ -48,24 +59,25 @@ class Line:
     """Longest reply, in tokens."""
     worst: Cost
     """What is set aside for it."""
+    asked: Asked | None = None
+    """What is asked; None where an earlier process sent it."""
     id: str = ""
     """Attempt id in the journal and custom_id in the batch; empty until it is sent."""
     is_awaited: bool = True
     """Does somebody wait for it? Not (yet) where an earlier process sent it."""
-    form: ChatRequest | None = None
-    """What is asked; None where an earlier process sent it."""
-    body: bytes = b""
-    """The chat request as JSON, until it is sent."""
-    prompt_tokens: int = 0
-    """Most tokens the request can have."""
     outcome: asyncio.Future[Outcome | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """None: ask live."""
 
+    def resolve(self, outcome: Outcome | None) -> None:
+        """Tell who waits, unless the run has stopped waiting."""
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
-def encode(line: Line) -> bytes:
+
+def encode(custom_id: str, body: dict[str, Any]) -> bytes:
     """One line of an input file."""
-    start = f'{{"custom_id": "{line.id}", "method": "POST", "url": "/v1/chat/completions", "body": '
-    return b"%b%b}\n" % (start.encode(), line.body)
+    line = {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
+    return json.dumps(line).encode() + b"\n"
 
 
 def read(raw: bytes, endpoint: Endpoint) -> tuple[str, Outcome] | None:

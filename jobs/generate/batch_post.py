@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from jobs.common.console import say
 from jobs.common.errors import UnavailableError
-from jobs.generate.batch_lines import Line, Outcome, encode, marker, rejected
+from jobs.generate.batch_lines import Line, Outcome, encode, marker, missing, rejected
 from jobs.generate.batch_watch import NO_BATCH_API, Watch, create, may_pass, patiently
 from jobs.generate.budget import Cost
+from jobs.generate.chat import chat_body
 from jobs.generate.faults import Fault, FaultError, one_line
 from jobs.generate.journal import Reply
 from jobs.generate.sender import Sender
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 LEAST_LINES = 10
 """Fewer requests are asked live: a day's wait for three of them helps nobody."""
-MOST_LINES, MOST_BYTES = 50_000, 100_000_000
-"""Of one batch; OpenAI takes 50,000 lines and 200 MB."""
+MOST_LINES, MOST_BYTES = 20_000, 50_000_000
+"""Of one batch, for the sake of memory; OpenAI takes 50,000 lines and 200 MB. As many chains wait at once."""
 CROWDED = "token_limit"
 """In the code of a batch that is not taken because too much waits at the endpoint already: `token_limit_exceeded`."""
 
@@ -48,32 +49,31 @@ class Post:
     """Has the endpoint no Batch API?"""
     broken: Exception | None = None
     """Why nothing goes on."""
+    _sending: list[Line] = field(default_factory=list)
+    """Requests neither in the queue any more nor in a batch yet."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def send(self, lines: list[Line]) -> None:
-        """Send requests as one batch and watch it."""
-        since, sender = time.time(), self.sender
-        for line in lines:
-            assert line.form
-            line.id = sender.begin(line.form, line.prompt_tokens, batch=True)
-        data, ids = b"".join(map(encode, lines)), [line.id for line in lines]
-        for line in lines:
-            line.body = b""
+    async def send(self, most: int) -> int:
+        """Send at most so many requests of the queue as one batch and watch it; gives how many."""
+        since, (lines, data) = time.time(), self._take(most)
+        ids = [line.id for line in lines]
         try:
             file_id = await patiently(lambda: self.api.upload(data))
         except FaultError as error:
             self._not_taken(lines, error.fault)
-            return
+            return len(lines)
         try:
-            batch = await create(self.api, file_id, marker(sender.run.name, ids), since)
+            batch = await create(self.api, file_id, marker(self.sender.run.name, ids), since)
         except FaultError as error:
             if may_pass(error):  # nobody knows whether there is a batch: the next process looks for it
-                self.stop_for(self._unavailable(error.fault))
+                self.stop_for(self.unavailable(error.fault))
             else:
                 self._not_taken(lines, error.fault)
-            return
-        sender.journal.batch_created(batch.id, ids)
+            return len(lines)
+        self.sender.journal.batch_created(batch.id, ids)
+        self._sending = []
         self.watch(batch.id, lines)
+        return len(lines)
 
     def watch(self, batch_id: str, lines: Iterable[Line]) -> None:
         """Wait for a batch in the background."""
@@ -87,7 +87,7 @@ class Post:
             try:
                 await work
             except FaultError as error:
-                self.stop_for(self._unavailable(error.fault))
+                self.stop_for(self.unavailable(error.fault))
             except Exception as error:  # raised again where somebody waits for a reply
                 self.stop_for(error)
 
@@ -104,7 +104,7 @@ class Post:
         """Have these requests asked live."""
         for line in lines:
             self.sender.budget.settle(line.worst, Cost())
-            line.outcome.set_result(None)
+            line.resolve(None)
 
     def settle(self, line: Line, outcome: Outcome) -> None:
         """Write what became of a request that was sent."""
@@ -123,13 +123,27 @@ class Post:
             sender.journal.release(line.id)
         self.earlier.pop((line.key, line.max_tokens), None)
         sender.budget.settle(line.worst, used)
-        line.outcome.set_result(outcome)
+        line.resolve(outcome)
+
+    def _take(self, most: int) -> tuple[list[Line], bytes]:
+        """Requests of the queue with their intent lines written, and their input file."""
+        data, model, count = bytearray(), self.api.endpoint.model, 0
+        for line in self.queue[:most]:
+            assert line.asked
+            form = line.asked.form
+            line.id = self.sender.begin(form, line.asked.prompt_tokens, batch=True)
+            data += encode(line.id, chat_body(form, model, line.asked.without))
+            count += 1
+            if len(data) > MOST_BYTES:
+                break
+        self._sending, self.queue = self.queue[:count], self.queue[count:]
+        return self._sending, bytes(data)
 
     async def _see_through(self, watch: Watch) -> None:
         batch = await watch.until_over(self.api)
         if batch is None:
             say(f"{self.api.endpoint.shown} does not know batch {watch.batch_id} any more; asking its requests again")
-            watch.forget(self.settle)
+            watch.give_up(missing(), self.settle)
         elif batch.status == "failed":
             self._rejected(watch, batch)
         else:
@@ -139,8 +153,7 @@ class Post:
     def _rejected(self, watch: Watch, batch: Batch) -> None:
         errors = batch.errors.data if batch.errors and batch.errors.data else []
         said = one_line("; ".join(f"{error.code}: {error.message}" for error in errors[:3]) or "no reason given")
-        lines = list(watch.lines.values())
-        self._refused(lines, said)
+        self._refused(list(watch.lines.values()), said)
 
     def _refused(self, lines: list[Line], said: str) -> None:
         self.one_by_one, self.most_lines = True, max(LEAST_LINES, min(self.most_lines, len(lines)) // 2)
@@ -162,10 +175,10 @@ class Post:
             self.ask_live([*lines, *self.queue])
             self.queue.clear()
             return
-        self.queue += lines
-        self.stop_for(self._unavailable(fault))
+        self.stop_for(self.unavailable(fault))
 
-    def _unavailable(self, fault: Fault) -> UnavailableError:
+    def unavailable(self, fault: Fault) -> UnavailableError:
+        """The error that ends the run."""
         rerun = self.sender.run.rerun
         return UnavailableError(
             f"{self.api.endpoint.shown}: {fault.detail} Then run: {rerun}; every reply so far is journalled."
@@ -175,7 +188,8 @@ class Post:
         """End the run: everybody who waits gets this error."""
         self.broken = self.broken or error
         self.close()
-        waiting = [*self.queue, *(line for watch in self.watches.values() for line in watch.lines.values())]
+        watched = (line for watch in self.watches.values() for line in watch.lines.values())
+        waiting = [line for line in (*self.queue, *self._sending, *watched) if not line.outcome.done()]
         for line in waiting:
             line.outcome.set_exception(error)
             line.outcome.exception()  # looked at, or it would be reported as overlooked

@@ -44,8 +44,12 @@ async def pick_up(post: Post) -> None:
         post.watch(batch_id, lines)
     if found:
         requests = sum(map(len, found.values()))
-        batches = f"{len(found)} batch" + ("es" if len(found) > 1 else "")
-        say(f"{requests} requests wait in {batches} at {post.api.endpoint.shown}; they are not sent again")
+        say(f"{requests} requests wait in {in_words(len(found))} at {post.api.endpoint.shown}; they are not sent again")
+
+
+def in_words(count: int) -> str:
+    """So many batches, in words."""
+    return f"{count} batch" + ("es" if count != 1 else "")
 
 
 async def _find(post: Post, attempts: list[OpenAttempt]) -> str | None:
@@ -67,7 +71,7 @@ async def _find(post: Post, attempts: list[OpenAttempt]) -> str | None:
 
 
 def _line(post: Post, one: OpenAttempt) -> Line:
-    return Line(one.key, one.reply_tokens, _worst(post, one), one.id, is_awaited=False)
+    return Line(one.key, one.reply_tokens, _worst(post, one), id=one.id, is_awaited=False)
 
 
 def _worst(post: Post, one: OpenAttempt) -> Cost:

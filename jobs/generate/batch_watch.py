@@ -77,16 +77,21 @@ class Watch:
                     raise
                 all_there = False
         # A batch that ended early has not begun the lines it does not speak of.
-        undone = expired(f"the batch has {batch.status}.") if all_there else missing()
-        for attempt_id in list(self.lines):
-            settle(self.lines.pop(attempt_id), undone)
+        self.give_up(expired(f"the batch is {batch.status}.") if all_there else missing(), settle)
+
+    def give_up(self, outcome: Outcome, settle: Callable[[Line, Outcome], None]) -> None:
+        """Settle every line that has no outcome."""
+        for line in list(self.lines.values()):
+            settle(line, outcome)
+            del self.lines[line.id]
 
     async def _read_file(self, api: BatchApi, file_id: str, settle: Callable[[Line, Outcome], None]) -> None:
         async for raw in api.lines(file_id):
             found = read(raw, api.endpoint)
             # Those it does not know were settled before: by an earlier try or process.
-            if found and (line := self.lines.pop(found[0], None)):
+            if found and (line := self.lines.get(found[0])):
                 settle(line, found[1])
+                del self.lines[line.id]
 
 
 async def patiently(call: Callable[[], Awaitable[Value]]) -> Value:
@@ -113,7 +118,8 @@ def may_pass(error: FaultError) -> bool:
 
 def pause_s(error: FaultError, failures: int) -> float:
     """Seconds before the same call is made again."""
-    return max(error.fault.retry_after_s or 0.0, min(LONGEST_LOOK_S, FIRST_LOOK_S * 2 ** (failures - 1)))
+    backoff_s: float = min(LONGEST_LOOK_S, FIRST_LOOK_S * 2 ** (failures - 1))
+    return max(error.fault.retry_after_s or 0.0, backoff_s)
 
 
 async def create(api: BatchApi, file_id: str, marker: dict[str, str], since: float) -> Batch:
@@ -132,7 +138,11 @@ async def create(api: BatchApi, file_id: str, marker: dict[str, str], since: flo
                 raise
             fault, wait_s = error, pause_s(error, failures)
         await asyncio.sleep(wait_s)
-        if batch := await patiently(lambda: api.find(marker, since)):
+        try:
+            batch = await patiently(lambda: api.find(marker, since))
+        except FaultError:
+            raise fault from None
+        if batch:
             return batch
         if failures >= MOST_FAILURES:
             raise fault

@@ -71,6 +71,8 @@ class Budget:
     reserved: Cost = field(default_factory=Cost)
     """Worst case of what is in flight."""
     _waiting: deque[tuple[Cost, asyncio.Future[None]]] = field(default_factory=deque)
+    _stopped: str = ""
+    """Why nothing more is let through: a smaller request that still fits would be on its way while the run ends."""
 
     async def reserve(self, worst: Cost) -> Cost:
         """Set the worst case aside, once what is in flight leaves room for it.
@@ -78,6 +80,8 @@ class Budget:
         Raises:
             StoppedError: nothing is in flight and it still does not fit.
         """
+        if self._stopped:
+            raise StoppedError(self._stopped)
         if not self._waiting and self._fits(worst):
             self.reserved += worst
             return worst
@@ -116,11 +120,12 @@ class Budget:
             if turn.done():  # its task was cancelled
                 self._waiting.popleft()
                 continue
-            if self._fits(worst):
+            if not self._stopped and self._fits(worst):
                 self.reserved += worst
                 turn.set_result(None)
-            elif self.reserved.tokens == 0:
-                turn.set_exception(StoppedError(self._reached(worst)))
+            elif self._stopped or self.reserved.tokens == 0:
+                self._stopped = self._stopped or self._reached(worst)
+                turn.set_exception(StoppedError(self._stopped))
             else:
                 return
             self._waiting.popleft()

@@ -9,6 +9,7 @@ Nothing is tried again here; that is `engine.py`.
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -87,9 +88,11 @@ class Client:
             raise FaultError(faults.no_answer(error, sent=True)) from None
 
     def _without_key(self, content: bytes) -> bytes:
-        # Some endpoints repeat the key they refuse.
-        key = self.endpoint.key
-        return content if key == NO_KEY else content.replace(key.encode(), b"[key]")
+        # Some endpoints repeat the key they refuse, and JSON may write any of its signs as \/ or \u002B.
+        if self.endpoint.key == NO_KEY:
+            return content
+        signs = (rf"(?:\\?{re.escape(sign)}|\\u00{ord(sign):02x})" for sign in self.endpoint.key)
+        return re.sub("".join(signs).encode(), b"[key]", content, flags=re.IGNORECASE)
 
 
 def chat_body(request: ChatRequest, model: str, without: frozenset[str] = frozenset()) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from jobs.common.console import say
 from jobs.common.errors import StoppedError
 from jobs.common.generate_settings import TeacherSettings
 from jobs.generate.attempts import Attempts
+from jobs.generate.batch import Desk
+from jobs.generate.batch_post import MOST_LINES
 from jobs.generate.breaker import Breaker, Run
 from jobs.generate.budget import Budget, Tariff
 from jobs.generate.chat import chat_body, connect
@@ -49,6 +51,8 @@ class Engine:
 
     sender: Sender
     max_attempts: int
+    desk: Desk | None = None
+    """Where requests wait for batches; None asks live."""
     _asking: dict[str, asyncio.Future[Reply]] = field(default_factory=dict)
     """Requests on their way: the same one is not paid twice because it is asked twice at once."""
     _without: set[str] = field(default_factory=set)
@@ -62,7 +66,7 @@ class Engine:
     @property
     def lanes(self) -> int:
         """Requests that make sense at once."""
-        return self.sender.pace.limit.most
+        return MOST_LINES if self.desk else self.sender.pace.limit.most
 
     async def ask(self, request: ChatRequest) -> Reply:
         """The reply to a request, from the journal or from the endpoint.
@@ -109,19 +113,23 @@ class Engine:
         return self.sender.journal.get(request.limited_key(key))
 
     async def _ask_endpoint(self, request: ChatRequest) -> Reply:
-        attempts = Attempts(self.max_attempts)
+        attempts, desk = Attempts(self.max_attempts), self.desk
+        before = self.sender.meter.new.requests
         while True:
-            before = self.sender.meter.new.requests
             without = frozenset(self._without)
             form = replace(request, schema=None) if "response_format" in without else request
             try:
+                if desk and (reply := await desk.ask(form, without)):
+                    return reply
+                desk = None
                 return await self.sender.send(form, without)
             except FaultError as error:
                 fault = error.fault
             if fault.kind == "parameter" and self._may_leave_out(fault.parameter, without):
                 self._leave_out(fault.parameter)
                 continue
-            others_replied = self.sender.meter.new.requests > before
+            replies = self.sender.meter.new.requests
+            others_replied, before = replies > before, replies  # since its last attempt, the wait in between included
             if not attempts.may_go_on(fault, others_replied):
                 if attempts.count > 1:
                     fault = replace(fault, detail=f"{attempts.count} attempts, the last: {fault.detail}")

@@ -132,6 +132,6 @@ def _open_session(stage: OpenStage) -> Iterator[Session]:
         if journal.damaged:
             say(f"generate: {journal.path} has {journal.damaged} damaged lines; what they held is asked again")
         prices = tariffs(context, endpoints)
-        budget = open_budget(context, journal, prices, rerun)
+        budget = open_budget(context, journal, endpoints, prices, rerun)
         progress = StageProgress("generate", stage.folder)
         yield Session(context, context.constitution(), endpoints, journal, progress, stage.folder, prices, budget)

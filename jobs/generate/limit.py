@@ -2,25 +2,27 @@
 
 With three changes, since an endpoint says more than a router does:
 
-- A 429 comes back within a round trip, long before any reply. So the number in flight rises by BURST whenever the last
-  ones have been on the wire for a round trip (the time to open a connection), and waits for replies only from AHEAD on.
+- A 429 comes back within a round trip, long before any reply. So the number in flight doubles from FIRST on, whenever
+  the last ones have been on the wire for TRIPS round trips (the time to open a connection), and waits for no reply.
 - A 429 names what is too much: what is still in flight was accepted, so the limit falls to that, at most by half.
-- A timeout says how much is enough: what the endpoint answered within that time (Little 1961), halved for safety. And
-  the limit grows only on replies as fast as ever: a server that just queues gets no more than it can work on.
+- A timeout says how much is enough: what the endpoint answered within that time (Little 1961), halved for safety. From
+  then on the limit grows only on replies as fast as ever: a server that just queues gets no more than it can work on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-BURST = 32
-"""How many more may be in flight with every round trip."""
-SHORTEST_TRIP_S = 0.004
-LONGEST_TRIP_S = 0.5
-AHEAD = 256
-"""In flight before a first reply came."""
+FIRST = 32
+"""In flight at the beginning."""
+TRIPS = 3
+"""Round trips after which a 429 would have come, with some room for a busy machine."""
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.012, 0.5
+"""Bounds of that wait."""
+LOOK_S = 0.004
+"""Time between two looks while the last requests are not on the wire yet."""
 GROWTH = 2
-"""What each reply adds to the limit until a first 429."""
+"""What each reply adds to the limit after a timeout, up to where it was."""
 FIRST_HOLD_S, LONGEST_HOLD_S = 2.0, 60.0
 """Time after a 429 in which the limit stays; it doubles with every 429 that follows."""
 SLOW = 3.0
@@ -39,13 +41,15 @@ class Limit:
     """Shortest time in which a connection was opened."""
     _peak: int = 0
     """Most in flight since the last cut."""
+    _step: int = FIRST
+    """So many may be in flight until they are known to be accepted."""
     _rise_from: int = 0
-    """Requests that must be on the wire before that rises again."""
+    """Requests that must be on the wire before that doubles."""
     _rise_at: float = 0.0
-    """When it may: a round trip after they are; LONGEST_TRIP_S after they should be, where they never get there."""
+    """When it may: a round trip after they are; LONGEST_WAIT_S after they should be, where they never get there."""
     _wired: int = 0
-    _threshold: float = float("inf")
-    """Below it the limit grows by GROWTH for a reply, above it by one for a round of replies."""
+    _threshold: float = 0.0
+    """Below it the limit grows by GROWTH for a reply, above it by one for a round of replies. The last cut set it."""
     _hold_s: float = FIRST_HOLD_S
     _hold_until: float = 0.0
     _cut_at: int = 0
@@ -55,28 +59,31 @@ class Limit:
     _fastest: float = float("inf")
 
     def __post_init__(self) -> None:
-        self.value = float(min(AHEAD, self.most))
+        self.value = self._threshold = float(self.most)
 
     def wait_s(self, in_flight: int, now: float) -> float:
         """Seconds until one more may be in flight; infinite where another one must end first."""
         if in_flight >= int(self.value):
             return float("inf")
-        if in_flight < self._peak or self._peak % BURST:
+        if in_flight < self._step:
             return 0.0
-        return max(0.0, min(self._rise_at - now, SHORTEST_TRIP_S))  # looked at again soon, as the wire may be slow
+        if now >= self._rise_at:
+            self._step *= 2
+            return 0.0
+        return min(self._rise_at - now, LOOK_S)  # looked at again soon, as the wire may be slow
 
     def sent(self, number: int, in_flight: int, now: float) -> None:
         """Request `number` goes out, and so many are in flight."""
         if in_flight > self._peak:
             self._peak = in_flight
-            if in_flight % BURST == 0:
-                self._rise_from, self._rise_at = number, now + LONGEST_TRIP_S
+            if in_flight == self._step:
+                self._rise_from, self._rise_at = number, now + LONGEST_WAIT_S
 
     def wired(self, now: float) -> None:
         """One more request is on the wire."""
         self._wired += 1
         if self._wired == self._rise_from:
-            self._rise_at = min(self._rise_at, now + max(SHORTEST_TRIP_S, self.round_trip_s))
+            self._rise_at = min(self._rise_at, now + max(SHORTEST_WAIT_S, TRIPS * self.round_trip_s))
 
     def replied(self, took_s: float, reply_tokens: int, now: float, *, binding: bool) -> None:
         """A reply came; `binding` says whether the limit is what others wait for."""
@@ -105,8 +112,9 @@ class Limit:
         """Request `number` of `sent` timed out, while so many replies came."""
         enough = max(1.0, replies_meanwhile / 2)
         if number > self._cut_at and enough < self.value:
-            self.value, self._cut_at = enough, sent
+            self.value, self._threshold, self._cut_at = enough, enough, sent
             self._set_peak()
 
     def _set_peak(self) -> None:
-        self._peak, self._rise_at = int(self.value), 0.0
+        self._peak = int(self.value)
+        self._step, self._rise_at = max(1, self._peak), 0.0

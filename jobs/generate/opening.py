@@ -46,6 +46,11 @@ def open_endpoints(context: RunContext, *, with_student: bool = True) -> Iterato
         ConfigError: no key, no base URL, an unknown initial endpoint, or no weights.
     """
     recipe = context.recipe
+    if recipe.teacher.mode == "batch" and recipe.teacher.endpoint == "embedded":
+        raise ConfigError(
+            "teacher.mode is batch, but the embedded teacher has no Batch API. Set teacher.mode to live, or "
+            "teacher.endpoint to api."
+        )
     teacher = _remote_teacher(recipe) if recipe.teacher.endpoint == "api" else None
     student = _remote_student(recipe) if with_student else None
     with ExitStack() as stack:

@@ -50,12 +50,14 @@ async def make_chains(session: Session) -> tuple[list[RedTeamPrompt], list[Chain
             session.sampling,
             session.failed,
         )
+        session.show("chains", 0, len(prompts))
         return prompts, await chains.run(prompts, lambda done, total: session.show("chains", done, total))
 
 
 async def _ask_for_prompts(session: Session, engine: Engine) -> list[RedTeamPrompt]:
     recipe = session.context.recipe
     red_team = RedTeam(engine, session.constitution, recipe.generate, session.sampling, session.failed)
+    session.show("red-team prompts", 0, recipe.generate.prompts_per_principle * len(session.constitution.principles))
     found = await red_team.collect(lambda done, total: session.show("red-team prompts", done, total))
     _report_short(found, session)
     shares = SplitShares(recipe.generate.held_out_fraction, recipe.generate.sft_fraction, recipe.seed)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobs.generate.attempts import LONGEST_RETRY_AFTER_S
+
 _PART = re.compile(r"([\d.]+)(ms|s|m|h|d)?")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -31,7 +33,7 @@ class Quota:
             remaining = headers.get(f"x-ratelimit-remaining-{name}", "")
             reset_s = duration_s(headers.get(f"x-ratelimit-reset-{name}", ""))
             self._allowed.pop(name, None)
-            if remaining.isdecimal() and reset_s:
+            if remaining.isdecimal() and 0 < reset_s <= LONGEST_RETRY_AFTER_S:  # a longer one: its 429 ends the stage
                 self._allowed[name] = (sent + int(remaining), now + reset_s)
 
     def wait_s(self, number: int, tokens_sent: int, now: float) -> float:

@@ -14,6 +14,8 @@ from jobs.common.records import Failure
 from jobs.common.stage import RunContext
 from jobs.generate.accounts import Tariffs, student_price
 from jobs.generate.advice import verbose_line
+from jobs.generate.batch import open_desk
+from jobs.generate.batch_restart import still_waiting
 from jobs.generate.breaker import Run
 from jobs.generate.budget import Budget
 from jobs.generate.engine import Engine, open_engine
@@ -82,6 +84,14 @@ class Session:
             opened = open_engine(self.endpoints.student, own, self.journal, run, self.budget)
             self.student = await stack.enter_async_context(opened)
             self.engines.append(self.student)
+        if settings.mode == "batch":
+            desk = open_desk(teacher.sender, settings.max_attempts, self._student_is_asked)
+            teacher.desk = await stack.enter_async_context(desk)
+        elif waiting := still_waiting(self.journal, self.context.run, teacher.endpoint):
+            say(
+                f"generate: {len(waiting)} requests of this run wait in batches at {teacher.endpoint.shown}; "
+                f"teacher.mode live asks them again, and teacher.mode batch would fetch them"
+            )
         beat = asyncio.create_task(self._beat())
         stack.callback(beat.cancel)
         return teacher
@@ -89,7 +99,7 @@ class Session:
     def show(self, step: str, done: int, total: int) -> None:
         """Show progress."""
         self._shown = (step, done, total)
-        self.progress.update(step, done, total, live=self.live)
+        self.progress.update(step, done, total, self._figures(), live=self.live)
 
     def failed(self, failure: Failure) -> None:
         """Count an item that failed for good, and say so where every one is wanted."""
@@ -134,4 +144,15 @@ class Session:
             await asyncio.sleep(HEARTBEAT_S)
             step, done, total = self._shown
             if total:
-                self.progress.update(step, done, total, live=self.live)
+                self.progress.update(step, done, total, self._figures(), live=self.live)
+
+    def _figures(self) -> str:
+        """What waits in batches."""
+        return " · ".join(filter(None, (engine.desk.figures for engine in self.engines if engine.desk)))
+
+    def _student_is_asked(self) -> bool:
+        """Are initial responses on their way, so that more requests will come for the teacher's next batch?"""
+        if self.student is None or self.student.desk:
+            return False
+        pace = self.student.sender.pace
+        return pace.in_flight > 0 or pace.paused_s() > 0

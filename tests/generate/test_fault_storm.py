@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -64,30 +65,47 @@ def journalled(journal: Journal, request: ChatRequest) -> Reply | None:
     return journal.get(key) or journal.get(request.limited_key(key))
 
 
-def run_storm(server: LoadServer, folder: Path, concurrency: int = 500) -> tuple[Ended, Counter[str], dict[str, int]]:
-    """Ends of all items, lost attempts by the digest of their body, and replies and tokens paid."""
-    requests = storm_requests(ITEMS)
+@dataclass(frozen=True)
+class Books:
+    """What the journal says of a run."""
+
+    lost: Counter[str]
+    """Attempts that may have been charged, by the digest of their body."""
+    worst_tokens: int
+    """What those may have cost."""
+    replies: int
+    tokens: tuple[int, int]
+    """Of requests and of replies."""
+
+
+def run_storm(server: LoadServer, folder: Path, items: int = ITEMS, concurrency: int = 500) -> tuple[Ended, Books]:
+    """Ends of all items, and the books after them."""
+    requests = storm_requests(items)
     with closing(open_journal(folder)) as journal:
         ends = asyncio.run(drive(server.url, journal, requests, concurrency))
         digests = {request.key(LOGICAL, MODEL): digest(request) for request in requests}
-        lost = Counter(digests[one.key] for one in journal.lost(RUN))
-        paid = journal.account(RUN)
-        assert len(paid) == 1
-        tokens = {"requests": paid[0].requests, "prompt": paid[0].prompt_tokens, "reply": paid[0].reply_tokens}
+        lost = journal.lost(RUN)
+        (paid,) = journal.account(RUN)
+        books = Books(
+            lost=Counter(digests[one.key] for one in lost),
+            worst_tokens=sum(one.prompt_tokens + one.reply_tokens for one in lost),
+            replies=paid.requests,
+            tokens=(paid.prompt_tokens, paid.reply_tokens),
+        )
         for request, end in zip(requests, ends, strict=True):
             assert journalled(journal, request) == (end if isinstance(end, Reply) else None)
         assert journal.damaged == 0
-    return ends, lost, tokens
+    return ends, books
 
 
-def check_truth(server: LoadServer, ends: Ended, lost: Counter[str]) -> None:
+def check_truth(server: LoadServer, ends: Ended, books: Books) -> None:
     """Each end is what the server really did with that body."""
     bodies = server.bodies()
-    for request, end in zip(storm_requests(ITEMS), ends, strict=True):
+    for request, end in zip(storm_requests(len(ends)), ends, strict=True):
         body, (tried, delivered) = asked(request), bodies[digest(request)]
         fates = [server.behaviour.fate(body, number) for number in range(tried)]
         if isinstance(end, Reply):
-            assert delivered - 1 <= lost[body.digest.hex()], "paid twice, though the first reply was received"
+            assert delivered - 1 <= books.lost[body.digest.hex()], "paid twice, though the first reply was received"
             wrote = write_reply(body, fates[-1])
             choice = json.loads(wrote.data)["choices"][0]
             assert (end.text, end.finish_reason) == (choice["message"]["content"], choice["finish_reason"])
@@ -98,20 +116,22 @@ def check_truth(server: LoadServer, ends: Ended, lost: Counter[str]) -> None:
             assert tried == MAX_ATTEMPTS, "given up too early or asked too often"
             told = {"error_500": 500, "garbage": 200, "timeout": None, "dropped": None}
             assert end.fault.status == told.get(fates[-1]) or end.fault.reason == "timeout"  # a slow machine
-            assert end.fault.detail.startswith(f"{MAX_ATTEMPTS} attempts")
+            assert int(end.fault.detail.split(" attempts, the last: ")[0]) >= MAX_ATTEMPTS  # the server counts no 429
         assert not (isinstance(end, RefusedError) and end.request != body.body)
 
 
-def check_books(server: LoadServer, ends: Ended, lost: Counter[str], paid: dict[str, int]) -> None:
+def check_books(server: LoadServer, ends: Ended, books: Books) -> None:
     """Money: exact for replies that came, the worst case for those that may have been charged."""
     replies = [end for end in ends if isinstance(end, Reply)]
-    assert paid["requests"] == len(replies)
-    assert paid["prompt"] == sum(reply.prompt_tokens for reply in replies)
-    assert paid["reply"] == sum(reply.reply_tokens for reply in replies)
+    assert books.replies == len(replies)
+    assert books.tokens == (sum(one.prompt_tokens for one in replies), sum(one.reply_tokens for one in replies))
     stats = server.stats()
     delivered = sum(delivered for _, delivered in server.bodies().values())
-    unread = [stats.outcomes.get(name, 0) for name in ("timeout", "dropped", "garbage", "abandoned")]
-    assert lost.total() == sum(unread) + delivered - len(replies), "an attempt that may be charged is not accounted for"
+    unread = sum(stats.outcomes.get(name, 0) for name in ("timeout", "dropped", "garbage", "abandoned"))
+    assert books.lost.total() == unread + delivered - len(replies), "one that may be charged is not accounted for"
+    charged = stats.charged_prompt_tokens + stats.charged_reply_tokens
+    maybe = stats.maybe_prompt_tokens + stats.maybe_reply_tokens
+    assert charged + maybe <= sum(books.tokens) + books.worst_tokens
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -132,22 +152,21 @@ def test_nothing_is_lost_paid_twice_or_silently_wrong(
 
     monkeypatch.setattr(Client, "chat", counted)
     with LoadServer(Behaviour(**FAULTS, limit_in_flight=64, seed=seed)) as server:  # type: ignore[arg-type]
-        ends, lost, paid = run_storm(server, tmp_path)
+        ends, books = run_storm(server, tmp_path)
         assert most <= 500
         assert server.stats().limited > 0
-        check_truth(server, ends, lost)
-        check_books(server, ends, lost, paid)
+        check_truth(server, ends, books)
+        check_books(server, ends, books)
         kinds = Counter(type(end).__name__ for end in ends)
         assert kinds["Reply"] > 0.95 * ITEMS
         assert kinds["RefusedError"] > 0.005 * ITEMS
         before = server.bodies()
-        again, _, paid_now = run_storm(server, tmp_path)
+        again, books = run_storm(server, tmp_path)
         refused = {digest(one) for one, end in zip(storm_requests(ITEMS), ends, strict=True) if not is_reply(end)}
         asked_again = {body for body, counts in server.bodies().items() if counts != before[body]}
         assert asked_again == refused
-        assert [end for end in again if is_reply(end)][:1], "replies come from the journal"
         assert all(one == two for one, two in zip(ends, again, strict=True) if is_reply(one))
-        assert paid_now["requests"] == sum(map(is_reply, again))
+        assert books.replies == sum(map(is_reply, again))
 
 
 def is_reply(end: Reply | RefusedError) -> bool:
@@ -156,12 +175,12 @@ def is_reply(end: Reply | RefusedError) -> bool:
 
 def test_the_ceiling_holds_whatever_happens(tmp_path: Path) -> None:
     with LoadServer(Behaviour(**FAULTS, seed=3)) as server:  # type: ignore[arg-type]
-        ends, lost, _ = run_storm(server, tmp_path, concurrency=40)
+        ends, books = run_storm(server, tmp_path, items=700, concurrency=40)
         stats = server.stats()
         assert stats.limited == 0
         # A connection given up may be seen closed only after the next request came.
         assert stats.most_in_flight <= 40 + stats.outcomes["timeout"] // 4
-        check_truth(server, ends, lost)
+        check_truth(server, ends, books)
 
 
 def test_after_kill_9_in_the_storm_only_requests_in_flight_are_sent_again(tmp_path: Path) -> None:
@@ -184,14 +203,14 @@ def test_after_kill_9_in_the_storm_only_requests_in_flight_are_sent_again(tmp_pa
             open_then = [one for one in journal.lost(RUN) if one.reason == "in flight"]
         assert ITEMS // 2 - 64 <= len(kept) < ITEMS
         assert 0 < len(open_then) <= 500
-        ends, lost, paid = run_storm(server, tmp_path)
+        ends, books = run_storm(server, tmp_path)
         after = server.bodies()
         assert all(after[body] == before[body] for body in kept), "a journalled reply was asked again"
         replies = [end for end in ends if isinstance(end, Reply)]
-        assert paid["requests"] == len(replies)
-        assert paid["reply"] == sum(reply.reply_tokens for reply in replies)
+        assert books.replies == len(replies)
+        assert books.tokens[1] == sum(reply.reply_tokens for reply in replies)
         for body, (_, delivered) in after.items():
-            assert delivered - 1 <= lost[body], "paid twice and not accounted for"
+            assert delivered - 1 <= books.lost[body], "paid twice and not accounted for"
         for request, end in zip(storm_requests(ITEMS), ends, strict=True):
             if isinstance(end, Reply):
                 outcome = server.behaviour.fate(asked(request), after[digest(request)][0] - 1)

@@ -89,7 +89,7 @@ def test_endless_429_ends_the_run_and_the_next_one_goes_on(world: World, capsys:
     assert world.sets("teacher.max_attempts=1") == 69
     line = error_line(capsys)
     assert "429" in line
-    assert "2 attempts" in line
+    assert "attempts, the last: HTTP 429" in line
     kept = journalled(world)
     assert kept >= 10
     first = [asked.identity for asked in world.server.answered]
