@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.generate import faults
@@ -100,7 +100,7 @@ def _judge(status: int, body: Any, endpoint: Endpoint) -> Outcome:
     if status >= 400:
         return faults.classify(status, {}, content, model=endpoint.model, key_name=endpoint.key_name)
     reply = faults.read_completion(body, endpoint.model)
-    return reply.model_copy(update={"batch": True}) if reply else faults.malformed(status, content)
+    return replace(reply, batch=True) if reply else faults.malformed(status, content)
 
 
 def marker(run: str, attempt_ids: Iterable[str]) -> dict[str, str]:
