@@ -46,7 +46,7 @@ class TeacherSettings(Settings):
     mode: Literal["live", "batch"] = "live"
     """`live`, or `batch`: the endpoint's Batch API, at a discount and within a day; the rows are the same."""
     concurrency: Positive = 512
-    """Most requests in flight; the endpoint's own limit is found below it. Does not change the result."""
+    """Most requests in flight; the endpoint's limit is found below it. For a small server of your own: its slots."""
     requests_per_minute: Positive | None = None
     """Requests the endpoint allows in a minute, where it has such a limit and does not say so itself."""
     tokens_per_minute: Positive | None = None

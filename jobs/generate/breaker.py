@@ -10,8 +10,8 @@ from jobs.generate.faults import Fault
 
 BREAKER = 10
 """So many requests given up in a row, and not one reply between them: the endpoint is down."""
-BREAKER_AT_START = 3
-"""The same, before the first reply."""
+BREAKER_AT_THE_EDGES = 3
+"""The same, before the first reply, and when nothing is left to ask."""
 ABOUT_THE_TEXT = {"content_policy", "too_long"}
 """Reasons that say nothing about the endpoint."""
 
@@ -37,6 +37,7 @@ class Breaker:
     """Did it reply once, to this process or an earlier one?"""
     _given_up: int = 0
     """Since the last reply."""
+    _last: str = ""
 
     def replied(self) -> None:
         """A reply came: the endpoint works."""
@@ -65,8 +66,22 @@ class Breaker:
         if fault.reason in ABOUT_THE_TEXT:
             return
         self._given_up += 1
-        if self._given_up >= (BREAKER if self.known else BREAKER_AT_START):
-            raise UnavailableError(
-                f"{self.shown}: {self._given_up} requests in a row failed, the last: {fault.detail} "
-                f"Check the recipe's teacher section and the endpoint. {again}; {kept}."
-            )
+        self._last = fault.detail
+        if self._given_up >= (BREAKER if self.known else BREAKER_AT_THE_EDGES):
+            raise self._down()
+
+    def finish(self) -> None:
+        """Nothing is left to ask; did the end of the run fail because the endpoint was gone?
+
+        Raises:
+            UnavailableError: it was.
+        """
+        if self._given_up >= BREAKER_AT_THE_EDGES:
+            raise self._down()
+
+    def _down(self) -> UnavailableError:
+        return UnavailableError(
+            f"{self.shown}: {self._given_up} requests in a row failed, the last: {self._last} "
+            f"Check the recipe's teacher section and the endpoint. Then run: {self.rerun}; "
+            f"every reply so far is journalled."
+        )

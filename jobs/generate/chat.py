@@ -62,7 +62,7 @@ class Client:
         url = f"{urls[request.lane % len(urls)]}/chat/completions"
         body = json.dumps(chat_body(request, self.endpoint.model, without)).encode()
         status, headers, content = await self._post(url, body)
-        if status >= 400:
+        if status >= 300:
             endpoint = self.endpoint
             said = self._without_key(content)
             raise FaultError(faults.classify(status, headers, said, model=endpoint.model, key_name=endpoint.key_name))

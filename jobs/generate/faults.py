@@ -86,6 +86,8 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, *, model: 
 
 
 def _judge(status: int, said: str, model: str, key_name: str) -> Fault:
+    if status < 400:
+        return Fault("fatal", f"HTTP {status}: it is not here but elsewhere. Check {_url(key_name)}.", "moved")
     if status == 429 and NO_CREDIT.search(said):
         return Fault("fatal", f"HTTP 429, no credit left: {said}. Top up the account.", "no_credit")
     if status == 429 and TOO_LARGE.search(said):  # larger than a whole minute's tokens: it would never pass
@@ -105,9 +107,11 @@ def _judge(status: int, said: str, model: str, key_name: str) -> Fault:
 
 
 def _settings(key_name: str) -> str:
-    if key_name == "INITIAL_API_KEY":
-        return "initial.model and initial.endpoint"
-    return "teacher.model and OPENAI_BASE_URL"
+    return f"{'initial' if key_name == 'INITIAL_API_KEY' else 'teacher'}.model and {_url(key_name)}"
+
+
+def _url(key_name: str) -> str:
+    return "initial.endpoint" if key_name == "INITIAL_API_KEY" else "OPENAI_BASE_URL"
 
 
 def _bad_request(status: int, said: str) -> Fault:

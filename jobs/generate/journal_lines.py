@@ -1,7 +1,7 @@
 """The lines of the journal: what is written, how it is checked, and what it says.
 
-A line is one JSON object whose first field is the CRC-32 of the object without it. It is written as newline + line +
-newline, so that it never glues itself to the torn tail a killed writer left. The five kinds:
+A line is one JSON object whose first field is the CRC-32 of the rest, written as newline + line + newline: it never
+glues itself to the torn tail a killed writer left. Five kinds:
 
     {"crc32": 1, "at": 1764000000.5, "attempt": "5c…", "intent": {"key": "9f…", "run": "demo", "step": "critique", …}}
     {"crc32": 2, "attempt": "5c…", "key": "9f…", "paid": {"run": "demo", …}, "reply": {"text": "…", …}}
@@ -9,14 +9,13 @@ newline, so that it never glues itself to the torn tail a killed writer left. Th
     {"crc32": 4, "lose": "5c…", "reason": "timeout after 600 s"}
     {"crc32": 5, "attempts": ["5c…", "5d…"], "batch": "batch_1"}
 
-A reply line without `attempt` and `paid` is one of the first version of the journal; it answers, and no run paid it.
+A reply line without `attempt` and `paid` is of the first version of the journal; it answers, and no run paid it.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -131,11 +130,12 @@ def _checked(line: bytes) -> dict[str, Any]:
     start = line.index(b", ", len(CRC_PREFIX))
     # The check sum is of the object without it: an opening brace and what follows the first comma.
     crc32 = zlib.crc32(memoryview(line)[start + 2 :], CRC_OF_BRACE)
-    if line[:start] != b"%b%d" % (CRC_PREFIX, crc32):
+    if not line.startswith(CRC_PREFIX) or int(line[len(CRC_PREFIX) : start]) != crc32:
         raise ValueError
-    with suppress(ValueError):  # a third of the time of json, which alone knows lone surrogates
+    try:
         return from_json(line)  # type: ignore[no-any-return]
-    return json.loads(line)  # type: ignore[no-any-return]
+    except ValueError:  # json takes three times as long, but it alone knows lone surrogates
+        return json.loads(line)  # type: ignore[no-any-return]
 
 
 def _read(value: dict[str, Any]) -> Line:

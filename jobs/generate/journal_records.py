@@ -27,8 +27,12 @@ class Reply:
     """Whether it came from a batch, at the batch price."""
 
     def __post_init__(self) -> None:
-        texts, counts = (self.text, self.finish_reason, self.model), (self.prompt_tokens, self.reply_tokens)
-        if {*map(type, texts)} != {str} or {*map(type, counts)} != {int} or type(self.batch) is not bool:
+        fits = (
+            type(self.text) is type(self.finish_reason) is type(self.model) is str
+            and type(self.prompt_tokens) is type(self.reply_tokens) is int
+            and type(self.batch) is bool
+        )
+        if not fits:
             raise TypeError(f"not a reply: {self!r}")
 
 

@@ -21,9 +21,7 @@ SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.012, 0.5
 """Bounds of that wait."""
 LOOK_S = 0.004
 """Time between two looks while the last requests are not on the wire yet."""
-GROWTH = 2
-"""What each reply adds to the limit after a timeout, up to where it was."""
-FIRST_HOLD_S, LONGEST_HOLD_S = 2.0, 60.0
+FIRST_HOLD_S, LONGEST_HOLD_S = 2.0, 16.0
 """Time after a 429 in which the limit stays; it doubles with every 429 that follows."""
 SLOW = 3.0
 """Replies that take so many times longer per token than the fastest say that the server queues."""
@@ -48,8 +46,6 @@ class Limit:
     _rise_at: float = 0.0
     """When it may: a round trip after they are; LONGEST_WAIT_S after they should be, where they never get there."""
     _wired: int = 0
-    _threshold: float = 0.0
-    """Below it the limit grows by GROWTH for a reply, above it by one for a round of replies. The last cut set it."""
     _hold_s: float = FIRST_HOLD_S
     _hold_until: float = 0.0
     _cut_at: int = 0
@@ -59,7 +55,7 @@ class Limit:
     _fastest: float = float("inf")
 
     def __post_init__(self) -> None:
-        self.value = self._threshold = float(self.most)
+        self.value = float(self.most)
 
     def wait_s(self, in_flight: int, now: float) -> float:
         """Seconds until one more may be in flight; infinite where another one must end first."""
@@ -89,13 +85,8 @@ class Limit:
         """A reply came; `binding` says whether the limit is what others wait for."""
         slowness = took_s / (reply_tokens + TOKENS_OF_OVERHEAD)
         self._fastest = min(self._fastest, slowness)
-        if not binding or slowness > SLOW * self._fastest:
-            return
-        if self.value < self._threshold:
-            self.value += GROWTH
-        elif now >= self._hold_until:
-            self.value += 1 / self.value
-        self.value = min(self.value, float(self.most))
+        if binding and now >= self._hold_until and slowness <= SLOW * self._fastest:
+            self.value = min(self.value + 1 / self.value, float(self.most))
 
     def refused(self, number: int, sent: int, in_flight: int, now: float) -> bool:
         """Request `number` of `sent` got a 429 and `in_flight` others did not; is that news?"""
@@ -104,7 +95,7 @@ class Limit:
             self._floor, self._cut_at = self._peak / 2, sent
             self._hold_until = now + self._hold_s
             self._hold_s = min(LONGEST_HOLD_S, 2 * self._hold_s)
-        self.value = self._threshold = max(1.0, self._floor, min(self.value, float(in_flight)))
+        self.value = max(1.0, self._floor, min(self.value, float(in_flight)))
         self._set_peak()
         return news
 
@@ -112,7 +103,7 @@ class Limit:
         """Request `number` of `sent` timed out, while so many replies came."""
         enough = max(1.0, replies_meanwhile / 2)
         if number > self._cut_at and enough < self.value:
-            self.value, self._threshold, self._cut_at = enough, enough, sent
+            self.value, self._cut_at = enough, sent
             self._set_peak()
 
     def _set_peak(self) -> None:

@@ -51,7 +51,10 @@ async def make_chains(session: Session) -> tuple[list[RedTeamPrompt], list[Chain
             session.failed,
         )
         session.show("chains", 0, len(prompts))
-        return prompts, await chains.run(prompts, lambda done, total: session.show("chains", done, total))
+        chained = await chains.run(prompts, lambda done, total: session.show("chains", done, total))
+        for one in session.engines:
+            one.sender.breaker.finish()
+        return prompts, chained
 
 
 async def _ask_for_prompts(session: Session, engine: Engine) -> list[RedTeamPrompt]:

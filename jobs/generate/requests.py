@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 Step = Literal["prompts", "initial", "critique", "revision", "draft"]
@@ -79,13 +79,7 @@ class ChatRequest:
 
         The token limit is no part of it: a reply that ended by itself is the same under any limit it fits.
         """
-        sampling, schema = self.sampling, self.schema
-        parts = [
-            f"{sampling.temperature!r} {sampling.top_p!r} {sampling.seed}",
-            f"{schema.name} {schema.of}" if schema else "",
-            self.prompt_version,
-            str(self.sample_index),
-        ]
+        parts = [_settings(self.sampling, self.schema, self.prompt_version), str(self.sample_index)]
         for turn in self.turns:
             parts += (turn.role, turn.content)
         # Each part after its length: no two lists of parts run together into the same text.
@@ -104,3 +98,10 @@ class ChatRequest:
 def limited_key(key: str, max_tokens: int) -> str:
     """Key of a reply to the request with this key that holds for this token limit alone."""
     return hashlib.sha256(f"{key}:{max_tokens}".encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)  # few settings and many requests
+def _settings(sampling: Sampling, schema: Schema | None, prompt_version: str) -> str:
+    parts = [repr(sampling.temperature), repr(sampling.top_p), str(sampling.seed)]
+    parts += [schema.name, schema.of, prompt_version] if schema else ["", "", prompt_version]
+    return "".join(f"{len(part)}:{part}" for part in parts)

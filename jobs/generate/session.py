@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jobs.common.console import StageProgress, say
@@ -84,6 +84,8 @@ class Session:
             opened = open_engine(self.endpoints.student, own, self.journal, run, self.budget)
             self.student = await stack.enter_async_context(opened)
             self.engines.append(self.student)
+            if self.endpoints.student.logical == self.endpoints.teacher.logical:  # they go down together
+                self.student.sender = replace(self.student.sender, breaker=teacher.sender.breaker)
         if settings.mode == "batch":
             desk = open_desk(teacher.sender, settings.max_attempts, self._student_is_asked)
             teacher.desk = await stack.enter_async_context(desk)
