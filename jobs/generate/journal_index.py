@@ -31,6 +31,7 @@ TAKE_LINES = 100_000
 LET_OTHERS_S = 0.1
 """Pause between two such transactions: as long as SQLite sleeps between two looks at a lock."""
 WORTH_SAYING_BYTES = 50_000_000
+FIND = "SELECT at, length FROM replies WHERE key = ?"
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Index:
     _reading: threading.Lock = field(default_factory=threading.Lock)
     _writer: sqlite3.Connection = field(init=False)
     _reader: sqlite3.Connection = field(init=False)
+    _cursor: sqlite3.Cursor = field(init=False)
     _generation: int = 0
 
     def __post_init__(self) -> None:
@@ -67,8 +69,7 @@ class Index:
                     # One look at the index for many keys: a third of the time. It lasts until `catch_up` brings news.
                     if self.path and not self._reader.in_transaction:
                         self._reader.execute("BEGIN")
-                    where = "SELECT at, length FROM replies WHERE key = ?"
-                    found: tuple[int, int] | None = self._reader.execute(where, (key,)).fetchone()
+                    found: tuple[int, int] | None = self._cursor.execute(FIND, (key,)).fetchone()
                     return found
             except sqlite3.DatabaseError as error:
                 with self._lock:
@@ -129,6 +130,7 @@ class Index:
     def _connect(self) -> None:
         self._writer = open_tables(self.path)
         self._reader = open_tables(self.path) if self.path else self._writer
+        self._cursor = self._reader.cursor()
 
     def _start_anew(self, error: sqlite3.DatabaseError, may_delete: bool = True) -> None:
         """Leave a file that cannot be used: delete it the first time, then do without one."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST = 32
+FIRST = 64
 """In flight at the beginning."""
 TRIPS = 3
 """Round trips after which a 429 would have come, with some room for a busy machine."""
