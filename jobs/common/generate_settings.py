@@ -54,7 +54,7 @@ class TeacherSettings(Settings):
     timeout_s: Rate = 120.0
     """Longest wait for one reply, in seconds."""
     max_attempts: Positive = 6
-    """Tries of one request on 5xx, timeouts and broken connections before it is set down as failed."""
+    """Tries of one request on 5xx, timeouts and broken connections; twice as many on 429 while nothing gets through."""
     price: PriceSettings | None = None
     """Price table of the endpoint."""
 

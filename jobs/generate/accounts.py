@@ -19,9 +19,6 @@ from jobs.generate.opening import Endpoints
 OWN_SERVER = PriceSettings(input_usd_per_million_tokens=0.0, output_usd_per_million_tokens=0.0, dated="own server")
 """For a student that is served in the user's own network."""
 
-LOST_SHOWN = 100
-"""Requests lost in flight that a manifest lists; the rest is counted."""
-
 
 @dataclass(frozen=True)
 class Tariffs:
@@ -102,7 +99,7 @@ def account(context: RunContext, journal: Journal, prices: Tariffs) -> dict[str,
         "paid": [asdict(one) | {"usd": cost} for one, cost in zip(paid, paid_usd, strict=True)],
         "lost_requests": len(lost),
         "lost_at_worst_usd": total(lost_usd),
-        "lost": [asdict(one) for one in lost[:LOST_SHOWN]],
+        "lost": [asdict(one) for one in lost],
         "spent_usd": total(paid_usd + lost_usd),
     }
 

@@ -11,7 +11,7 @@ from jobs.common.records import Failure
 from jobs.generate.advice import advise
 from jobs.generate.chat import chat_body
 from jobs.generate.engine import Engine, RefusedError
-from jobs.generate.faults import BODY_CHARACTERS, Fault
+from jobs.generate.faults import BODY_CHARACTERS, Fault, writable
 from jobs.generate.filters import Drop
 from jobs.generate.replies import Rejected, Text, read_text
 from jobs.generate.requests import ChatRequest, Step
@@ -45,7 +45,7 @@ async def ask_text(
             return found
     detail = f"{tries} replies, none usable; the last: {rejected.detail}"
     sent = chat_body(replace(request, sample_index=tries - 1), engine.endpoint.model)
-    raise RefusedError(Fault("refused", detail, rejected.reason, 200, reply.text[:BODY_CHARACTERS]), sent)
+    raise RefusedError(Fault("refused", detail, rejected.reason, 200, writable(reply.text)[:BODY_CHARACTERS]), sent)
 
 
 def failure_of(error: RefusedError, item_id: str, principle_id: str, step: Step) -> Failure:

@@ -44,7 +44,9 @@ class Attempts:
 
     def delay_s(self, fault: Fault, others_replied: bool) -> float:
         """Seconds to wait before the next one: no sooner than the endpoint says, longer while nothing gets through."""
-        backoff_s: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (self.count - 1)) * random.uniform(0.5, 1.0)
+        backoff_s: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(self.count - 1, 10)) * random.uniform(
+            0.5, 1.0
+        )
         if fault.retry_after_s is None:
             return backoff_s
         asked_s = fault.retry_after_s * random.uniform(1.0, 1.0 + JITTER)

@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.generate import faults
 from jobs.generate.budget import Cost
-from jobs.generate.endpoint import Endpoint
+from jobs.generate.endpoint import NO_KEY, Endpoint
 from jobs.generate.faults import Fault
 from jobs.generate.journal import Reply
 from jobs.generate.requests import ChatRequest
@@ -91,12 +91,14 @@ def read(raw: bytes, endpoint: Endpoint) -> tuple[str, Outcome] | None:
         if error.get("code") in UNDONE:
             return str(custom_id), expired(faults.one_line(said))
         return str(custom_id), Fault("retry", faults.one_line(said), "unavailable")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
 
 
 def _judge(status: int, body: Any, endpoint: Endpoint) -> Outcome:
     content = json.dumps(body).encode()
+    if endpoint.key != NO_KEY:  # some endpoints repeat the key they refuse
+        content = content.replace(endpoint.key.encode(), b"[key]")
     if status >= 400:
         return faults.classify(status, {}, content, model=endpoint.model, key_name=endpoint.key_name)
     reply = faults.read_completion(body, endpoint.model)

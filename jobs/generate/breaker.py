@@ -63,8 +63,8 @@ class Breaker:
         never_sent = fault.kind == "retry" and fault.status is None and not fault.charged
         if never_sent and not others_replied:
             raise UnavailableError(f"{self.shown}: {fault.detail} {again}; {kept}.")
-        if fault.reason in ABOUT_THE_TEXT:
-            return
+        if fault.reason in ABOUT_THE_TEXT or (self.known and fault.kind == "refused"):
+            return  # with these very settings it has replied before
         self._given_up += 1
         self._last = fault.detail
         if self._given_up >= (BREAKER if self.known else BREAKER_AT_THE_EDGES):

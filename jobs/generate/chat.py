@@ -82,7 +82,7 @@ class Client:
             raise FaultError(faults.no_answer(error, sent=False)) from None
         except TimeoutError:
             raise FaultError(faults.too_late(self.timeout_s)) from None
-        except aiohttp.ClientConnectorError as error:  # refused, no such host, a bad certificate
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:  # refused, no host, a proxy's no
             raise FaultError(faults.no_answer(error, sent=False)) from None
         except (aiohttp.ClientError, OSError) as error:
             raise FaultError(faults.no_answer(error, sent=True)) from None

@@ -67,6 +67,8 @@ def remote_endpoint(
             f"No API key for {_shown(url)}: neither {key_name} nor {key_name}_FILE holds one. "
             f"Set one of them (in compose: make key), then run the same command again."
         )
+    if "@" in parts.netloc:
+        raise ConfigError(f"{_shown(url)}: the base URL holds a user name. Leave it out; the key goes into {key_name}.")
     return Endpoint(host, model, (url.rstrip("/"),), structured, key or NO_KEY, key_name)
 
 

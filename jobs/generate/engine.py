@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.common.console import say
-from jobs.common.errors import StoppedError
+from jobs.common.errors import StoppedError, UnavailableError
 from jobs.common.generate_settings import TeacherSettings
 from jobs.generate.attempts import Attempts
 from jobs.generate.batch import Desk
@@ -141,9 +141,16 @@ class Engine:
             if not attempts.may_go_on(fault, others_replied):
                 if attempts.count > 1:
                     fault = replace(fault, detail=f"{attempts.count} attempts, the last: {fault.detail}")
-                self.sender.breaker.give_up(fault, others_replied)
+                await self._give_up(fault, others_replied)
                 raise RefusedError(fault, chat_body(form, self.endpoint.model, without))
             await asyncio.sleep(attempts.delay_s(fault, others_replied))
+
+    async def _give_up(self, fault: Fault, others_replied: bool) -> None:
+        try:
+            self.sender.breaker.give_up(fault, others_replied)
+        except UnavailableError as error:
+            await self.sender.pace.drain(error)  # what is on its way is paid for
+            raise
 
     def _may_leave_out(self, parameter: str, without: frozenset[str]) -> bool:
         return parameter not in without and (parameter != "response_format" or self.endpoint.structured == "auto")

@@ -1,7 +1,6 @@
 """What an endpoint's error means for us: wait, try again, drop a parameter, give up on one request, or on the run.
 
-Reads errors only through what every OpenAI-compatible server sends (status, headers, JSON body), so that `teacher.py`
-stays the only import of `openai`.
+Reads errors only through what every OpenAI-compatible server sends (status, headers, JSON body), live and in batches.
 """
 
 from __future__ import annotations
@@ -18,11 +17,18 @@ from jobs.generate.journal import Reply
 
 RETRIED = {408, 409, 425}
 BODY_CHARACTERS = 2000
-POLICY = re.compile(r"content.?(policy|filter|management)|safety|moderation|responsible.?ai", re.IGNORECASE)
+POLICY = re.compile(
+    r"(content|usage).?(policy|policies|filter|management)|invalid_prompt|flagged as|safety|moderation|responsible.?ai",
+    re.IGNORECASE,
+)
 TOO_LONG = re.compile(r"context.?(length|size|window)|too (long|many tokens)|maximum context", re.IGNORECASE)
-NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance", re.IGNORECASE)
+NO_CREDIT = re.compile(r"insufficient_quota|billing (hard )?limit|billing details|credit balance", re.IGNORECASE)
 TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
 NO_SCHEMA = re.compile(r"response_format|json_schema|structured output|guided_json|grammar", re.IGNORECASE)
+UNSUPPORTED = re.compile(
+    r"un(supported|known|recogni[sz]ed|expected)|not (be )?(support|allow|permit|accept)|does not|must|invalid|only",
+    re.IGNORECASE,
+)
 PARAMETERS = ("max_tokens", "seed", "top_p", "temperature")
 
 
@@ -88,8 +94,8 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, *, model: 
 def _judge(status: int, said: str, model: str, key_name: str) -> Fault:
     if status < 400:
         return Fault("fatal", f"HTTP {status}: it is not here but elsewhere. Check {_url(key_name)}.", "moved")
-    if status == 429 and NO_CREDIT.search(said):
-        return Fault("fatal", f"HTTP 429, no credit left: {said}. Top up the account.", "no_credit")
+    if status == 402 or (status in {400, 403, 429} and NO_CREDIT.search(said)):
+        return Fault("fatal", f"HTTP {status}, no credit left: {said}. Top up the account.", "no_credit")
     if status == 429 and TOO_LARGE.search(said):  # larger than a whole minute's tokens: it would never pass
         return Fault("refused", f"HTTP 429: {said}.", "too_long")
     if status == 429:
@@ -122,7 +128,7 @@ def _bad_request(status: int, said: str) -> Fault:
         return Fault("refused", detail, "too_long")
     if NO_SCHEMA.search(said):
         return Fault("parameter", detail, "bad_request", parameter="response_format")
-    for name in PARAMETERS:
+    for name in PARAMETERS if UNSUPPORTED.search(said) else ():
         if re.search(rf"\b{name}\b", said):
             return Fault("parameter", detail, "bad_request", parameter=name)
     return Fault("refused", detail, "bad_request")
@@ -140,14 +146,19 @@ def read_completion(body: Any, model: str) -> Reply | None:
             reply_tokens=int(usage.get("completion_tokens") or 0),
             model=str(body.get("model") or model),
         )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
 def one_line(text: str, limit: int = 200) -> str:
     """Text as one short line, without anything that looks like a key."""
-    text = _without_keys(" ".join(text.split()))
+    text = _without_keys(" ".join(writable(text).split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def writable(text: str) -> str:
+    """Text without lone surrogates, which have no UTF-8 form and would break every file after this one."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _without_keys(text: str) -> str:
@@ -155,7 +166,7 @@ def _without_keys(text: str) -> str:
 
 
 def _body(text: str) -> str:
-    return _without_keys(text)[:BODY_CHARACTERS]
+    return _without_keys(writable(text))[:BODY_CHARACTERS]
 
 
 def _message(text: str) -> str:

@@ -2,14 +2,13 @@
 
 A line is one JSON object whose first field is the CRC-32 of the rest, written as newline + line + newline: it never
 glues itself to the torn tail a killed writer left. Five kinds:
-
     {"crc32": 1, "at": 1764000000.5, "attempt": "5c…", "intent": {"key": "9f…", "run": "demo", "step": "critique", …}}
     {"crc32": 2, "attempt": "5c…", "key": "9f…", "paid": {"run": "demo", …}, "reply": {"text": "…", …}}
     {"crc32": 3, "release": "5c…"}
     {"crc32": 4, "lose": "5c…", "reason": "timeout after 600 s"}
     {"crc32": 5, "attempts": ["5c…", "5d…"], "batch": "batch_1"}
 
-A reply line without `attempt` and `paid` is of the first version of the journal; it answers, and no run paid it.
+Without `attempt` and `paid` a reply line is of the journal's first version: it answers, and no run paid it.
 """
 
 from __future__ import annotations

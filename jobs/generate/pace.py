@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from jobs.generate.limit import Limit
 from jobs.generate.quota import Bucket, Quota
 
+DRAIN_S, LOOK_S = 30.0, 0.05
+"""Replies that are paid for and on their way are waited for so long at the end, with so much time between two looks."""
 CUTS_TO_PAUSE = 3
 """After so many cuts within one Retry-After, the limit is no matter of how many are in flight."""
 
@@ -71,7 +73,7 @@ class Pace:
         try:
             return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._leave()
             raise
 
@@ -111,6 +113,21 @@ class Pace:
     def close(self) -> None:
         """Let nothing through any more; what is in flight may still come back."""
         self._closed = True
+
+    async def drain(self, error: Exception | None = None) -> None:
+        """Let nothing through any more and wait for what is in flight, for DRAIN_S at most.
+
+        Args:
+            error: raised afterwards for everybody who still waits.
+        """
+        self.close()
+        end = time.monotonic() + DRAIN_S
+        while self.in_flight and time.monotonic() < end:
+            await asyncio.sleep(LOOK_S)
+        while error and self._waiting:
+            _, turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(error)
 
     def _leave(self) -> None:
         self.in_flight -= 1

@@ -62,6 +62,7 @@ async def _ask_for_prompts(session: Session, engine: Engine) -> list[RedTeamProm
     red_team = RedTeam(engine, session.constitution, recipe.generate, session.sampling, session.failed)
     session.show("red-team prompts", 0, recipe.generate.prompts_per_principle * len(session.constitution.principles))
     found = await red_team.collect(lambda done, total: session.show("red-team prompts", done, total))
+    engine.sender.breaker.finish()  # a set that is short because the endpoint went down is not frozen
     _report_short(found, session)
     shares = SplitShares(recipe.generate.held_out_fraction, recipe.generate.sft_fraction, recipe.seed)
     splits = assign_splits(((draft.principle_id, draft.id) for draft in found.drafts), shares)

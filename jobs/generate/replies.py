@@ -133,7 +133,7 @@ def _clean(text: str) -> str:
 
 
 def _strip_quotes(text: str) -> str:
-    text = " ".join(text.split()).strip("*_ ")
+    text = " ".join(_clean(text).split()).strip("*_ ")
     if len(text) > 1 and text[0] + text[-1] in {'""', "''", "“”", "\u2018\u2019", "«»"}:
         text = text[1:-1].strip()
     return text

@@ -97,7 +97,7 @@ def _say_done(stage: OpenStage, session: Session, result: Result) -> None:
         )
     lost = result.measures["account"]["lost_requests"]
     if lost:
-        say(f"generate: {lost} requests never got their reply; manifest.json lists each, counted at its worst case")
+        say(f"generate: {lost} requests never got their reply; manifest.json lists them, each at its worst case")
     if context.recipe.teacher.endpoint == "embedded":
         say(
             "generate: a 135M teacher shows the machinery, not quality. A real run, with a key in OPENAI_API_KEY: "

@@ -26,8 +26,6 @@ from jobs.generate.requests import Sampling
 
 HEARTBEAT_S = 1.0
 """Progress is shown at least so often, also while no reply comes."""
-DRAIN_S = 30.0
-"""After SIGTERM, replies that are paid for and on their way are waited for so long."""
 
 
 @dataclass
@@ -133,13 +131,7 @@ class Session:
 
     async def drain(self) -> None:
         """Send nothing more and wait for what is on its way."""
-        for engine in self.engines:
-            engine.sender.pace.close()
-        deadline = asyncio.get_running_loop().time() + DRAIN_S
-        while any(engine.sender.pace.in_flight for engine in self.engines):
-            if asyncio.get_running_loop().time() > deadline:
-                return
-            await asyncio.sleep(0.05)
+        await asyncio.gather(*(engine.sender.pace.drain() for engine in self.engines))
 
     async def _beat(self) -> None:
         while True:

@@ -44,7 +44,7 @@ def show_status(runs: Path, run: str | None) -> None:
         ConfigError: no such folder or run; names the runs there are.
     """
     if not runs.is_dir():
-        raise ConfigError(f"No folder {runs}. Choose the folder of the runs with --runs or CAI_RUNS.")
+        raise ConfigError(f"No folder {runs} yet. Begin with: cai fetch; or choose another with --runs or CAI_RUNS.")
     known = sorted(path.name for path in runs.iterdir() if path.name not in NOT_RUNS and _is_run(path))
     if run is None:
         width = max(map(len, known), default=0)

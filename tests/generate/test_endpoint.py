@@ -45,10 +45,17 @@ def test_what_is_no_base_url_is_refused(url: str) -> None:
 
 
 def test_neither_key_nor_password_is_shown() -> None:
-    found = endpoint("https://user:secret@api.example.org:444/v1?token=abc", "sk-very-secret")
+    found = endpoint("https://api.example.org:444/v1?token=abc", "sk-very-secret")
     assert found.shown == "https://api.example.org:444"
     assert found.logical == "api.example.org:444"
     assert "sk-very-secret" not in repr(found)
+
+
+def test_a_user_name_in_the_base_url_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        endpoint("https://user:secret@api.example.org/v1", "sk-very-secret")
+    assert "https://api.example.org: the base URL holds a user name" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["me:hunter2@host/v1?token=abc", "https://me:hunter2@host:80a/v1?token=abc"])

@@ -140,9 +140,10 @@ def test_a_rate_limit_without_headers_gives_pauses_and_no_storm_of_429s() -> Non
     endpoint = Simulated(per_s=5, burst=5, retry_after_s=1.0)
     took_s = run_all(Pace(Limit(512)), endpoint, 300)
     assert took_s < 3 * 300 / 5
-    in_a_second = max(sum(at <= one < at + 1 for one in endpoint.refused_at) for at in endpoint.refused_at[-100:])
+    later = [at for at in endpoint.refused_at if at > endpoint.refused_at[0] + 10]
+    in_a_second = max((sum(at <= one < at + 1 for one in later) for at in later), default=0)
     assert endpoint.refused < 2.5 * 300
-    assert in_a_second <= 60, "long after the limit is known, requests still come back all at once"
+    assert in_a_second <= 20, "long after the limit is known, requests still come back all at once"
 
 
 def test_a_server_that_queues_is_not_driven_up() -> None:

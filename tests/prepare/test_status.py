@@ -209,7 +209,7 @@ def test_an_unknown_run_names_the_runs_there_are(context: RunContext, capsys: py
     assert f"Error: No run 'three' in {context.runs}. There are: one, two." in capsys.readouterr().err
     assert main(["status", "../one", "--runs", str(context.runs)]) == 78
     assert main(["status", "one", "--runs", "nowhere"]) == 78
-    assert "No folder nowhere." in capsys.readouterr().err
+    assert "No folder nowhere yet." in capsys.readouterr().err
 
 
 def test_the_command_reads_run_and_folder_from_the_environment(
