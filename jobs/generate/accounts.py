@@ -47,7 +47,8 @@ def tariffs(context: RunContext, endpoints: Endpoints) -> Tariffs:
     teacher = Tariff(recipe.teacher.price, free=endpoints.teacher.is_embedded)
     found = Tariffs(teacher, teacher, "", "")
     if student is not None and student != endpoints.teacher:
-        own = Tariff(student_price(recipe, endpoints), free=student.is_embedded)
+        at_the_teachers = student.logical == endpoints.teacher.logical
+        own = Tariff(student_price(recipe, at_the_teachers=at_the_teachers), free=student.is_embedded)
         found = Tariffs(teacher, own, student.logical, student.model)
     for name, tariff in (("teacher", found.teacher), ("initial", found.student)):
         if recipe.budget_usd is not None and not tariff.free and tariff.price is None:
@@ -104,11 +105,11 @@ def account(context: RunContext, journal: Journal, prices: Tariffs) -> dict[str,
     }
 
 
-def student_price(recipe: Recipe, endpoints: Endpoints) -> PriceSettings | None:
+def student_price(recipe: Recipe, *, at_the_teachers: bool) -> PriceSettings | None:
     """The price of the student's endpoint: its own, the teacher's at the same host, none in the user's own network."""
-    student, url = endpoints.student, recipe.initial.endpoint
-    if recipe.initial.price is not None or student is None:
+    url = recipe.initial.endpoint
+    if recipe.initial.price is not None:
         return recipe.initial.price
-    if student.logical == endpoints.teacher.logical and recipe.teacher.price:
+    if at_the_teachers and recipe.teacher.price:
         return recipe.teacher.price
     return OWN_SERVER if "://" in url and is_private_host(urlsplit(url).hostname or "") else None

@@ -23,11 +23,8 @@ async def freeze_prompts(session: Session) -> list[RedTeamPrompt]:
     Raises:
         UnavailableError: an endpoint cannot be used.
     """
-    path = session.folder / "prompts.jsonl"
-    if path.exists():
-        return read_records(path, RedTeamPrompt)
     async with AsyncExitStack() as stack:
-        return await _ask_for_prompts(session, await session.connect(stack))
+        return await _prompts(session, await session.connect(stack))
 
 
 async def make_chains(session: Session) -> tuple[list[RedTeamPrompt], list[Chained | Failure]]:
@@ -38,10 +35,10 @@ async def make_chains(session: Session) -> tuple[list[RedTeamPrompt], list[Chain
         UnavailableError: an endpoint cannot be used.
         StoppedError: the budget is used up.
     """
-    recipe, path = session.context.recipe, session.folder / "prompts.jsonl"
+    recipe = session.context.recipe
     async with AsyncExitStack() as stack:
         engine = await session.connect(stack)
-        prompts = read_records(path, RedTeamPrompt) if path.exists() else await _ask_for_prompts(session, engine)
+        prompts = await _prompts(session, engine)
         chains = Chains(
             engine,
             _initial(session, prompts),
@@ -55,6 +52,11 @@ async def make_chains(session: Session) -> tuple[list[RedTeamPrompt], list[Chain
         for one in session.engines:
             one.sender.breaker.finish()
         return prompts, chained
+
+
+async def _prompts(session: Session, engine: Engine) -> list[RedTeamPrompt]:
+    path = session.folder / "prompts.jsonl"
+    return read_records(path, RedTeamPrompt) if path.exists() else await _ask_for_prompts(session, engine)
 
 
 async def _ask_for_prompts(session: Session, engine: Engine) -> list[RedTeamPrompt]:

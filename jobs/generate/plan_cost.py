@@ -11,6 +11,7 @@ from typing import Literal
 
 from jobs.common.generate_settings import PriceSettings
 from jobs.common.settings import Recipe
+from jobs.generate.accounts import student_price
 from jobs.generate.budget import Tariff
 from jobs.generate.embedded import MOST_SERVERS
 from jobs.generate.opening import logical_endpoints
@@ -56,7 +57,9 @@ def price_section(asked: Asked, recipe: Recipe) -> Literal["teacher", "initial"]
 
 def price_of(asked: Asked, recipe: Recipe) -> PriceSettings | None:
     """The price table for those who are asked."""
-    return recipe.teacher.price if price_section(asked, recipe) == "teacher" else recipe.initial.price
+    if asked.by == "teacher":
+        return recipe.teacher.price
+    return student_price(recipe, at_the_teachers=price_section(asked, recipe) == "teacher")
 
 
 def dollars(step: Step, recipe: Recipe) -> Span | None:

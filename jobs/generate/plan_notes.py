@@ -7,6 +7,7 @@ from math import ceil, floor, log10
 
 from jobs.common.settings import Recipe
 from jobs.generate import plan_cost
+from jobs.generate.accounts import OWN_SERVER
 from jobs.generate.plan_habits import Habits
 from jobs.generate.plan_steps import Span, Step
 from jobs.generate.plan_table import Row, count, money
@@ -58,8 +59,11 @@ def price_lines(recipe: Recipe, steps: list[Step], today: date) -> list[str]:
     """The prices used, their age, and where one is missing."""
     lines = []
     charged = dict.fromkeys(step.asked for step in steps if step.requests.most and not step.asked.embedded)
-    for section in dict.fromkeys(plan_cost.price_section(asked, recipe) for asked in charged):
-        price = recipe.teacher.price if section == "teacher" else recipe.initial.price
+    sections = [(plan_cost.price_section(one, recipe), plan_cost.price_of(one, recipe)) for one in charged]
+    for section, price in dict.fromkeys(sections):
+        if price is OWN_SERVER:
+            lines.append("dollars: a student in your own network counts as free, without an initial.price")
+            continue
         if price is None:
             lines.append(f"dollars: unknown, put {section}.price in the recipe")
             continue

@@ -12,7 +12,7 @@ from jobs.common.constitution import Constitution
 from jobs.common.live import Live
 from jobs.common.records import Failure
 from jobs.common.stage import RunContext
-from jobs.generate.accounts import Tariffs, student_price
+from jobs.generate.accounts import Tariffs
 from jobs.generate.advice import verbose_line
 from jobs.generate.batch import open_desk
 from jobs.generate.batch_restart import still_waiting
@@ -74,7 +74,7 @@ class Session:
         elif self.endpoints.student is not None:
             # Its own prices, and none of the teacher's limits.
             more = {
-                "price": student_price(self.context.recipe, self.endpoints),
+                "price": self.prices.student.price,
                 "requests_per_minute": None,
                 "tokens_per_minute": None,
             }

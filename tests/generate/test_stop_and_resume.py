@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from typing import Any
 
 import pytest
 
-from jobs.common.recipe import PROJECT
 from jobs.generate.journal import open_journal
 from tests.fakes.openai_server import Answer, plausible
 from tests.generate.test_run import outputs
-from tests.generate.world import World
+from tests.generate.world import World, start, wait_for
 
 
 def slowly(_: dict[str, Any]) -> Answer:
     return Answer(delay_s=0.05)
 
 
-def start(world: World) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "jobs", *world.arguments("--set", "teacher.concurrency=4")]
-    return subprocess.Popen(command, cwd=PROJECT, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(world: World, answered: int) -> None:
-    deadline = time.monotonic() + 30
-    while len(world.server.history) < answered:
-        assert time.monotonic() < deadline, "the job never asked"
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("at", [4, 25], ids=["in-prompts", "in-chains"])
 def test_after_sigkill_no_journalled_reply_is_asked_again(world: World, at: int) -> None:
     world.server.respond = slowly
-    process = start(world)
+    process = start(world, "--set", "teacher.concurrency=4")
     wait_for(world, at)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -58,7 +41,7 @@ def test_after_sigkill_no_journalled_reply_is_asked_again(world: World, at: int)
 
 def test_sigterm_exits_75_and_the_next_run_ends_as_an_undisturbed_one(world: World) -> None:
     world.server.respond = slowly
-    process = start(world)
+    process = start(world, "--set", "teacher.concurrency=4")
     wait_for(world, 20)
     process.send_signal(signal.SIGTERM)
     _, shown = process.communicate(timeout=10)
@@ -76,7 +59,7 @@ def test_sigterm_exits_75_and_the_next_run_ends_as_an_undisturbed_one(world: Wor
 
 def test_ctrl_c_exits_130_and_keeps_the_journal(world: World) -> None:
     world.server.respond = slowly
-    process = start(world)
+    process = start(world, "--set", "teacher.concurrency=4")
     wait_for(world, 20)
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=10)
@@ -103,7 +86,7 @@ def test_a_damaged_journal_is_named_and_only_its_line_is_asked_again(
 
 def test_another_process_on_the_same_run_says_who_holds_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.server.respond = slowly
-    process = start(world)
+    process = start(world, "--set", "teacher.concurrency=4")
     wait_for(world, 3)
     assert world.generate() == 75
     assert f'"pid": {process.pid}' in capsys.readouterr().err

