@@ -12,11 +12,11 @@ import pytest
 
 from jobs.common.recipe import PROJECT
 
-JOBS = ("prepare", "generate", "train")
+JOBS = ("prepare", "generate", "audit", "publish", "train")
 TRAINING = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 CPU_MODULES = sorted(
     ".".join(path.relative_to(PROJECT).with_suffix("").parts)
-    for folder in ("common", "prepare", "generate")
+    for folder in ("common", "measure", "prepare", "generate", "audit", "publish")
     for path in (PROJECT / "jobs" / folder).glob("*.py")
     if path.stem != "__init__"
 )

@@ -40,6 +40,8 @@ class Principle(_Part):
     """User turn that asks for the critique; `cai constitution draft` fills an empty one."""
     revision_request: str = ""
     """User turn that asks for the revision."""
+    context: list[Text] = []
+    """Real institutions, places, languages and disputes that red-team prompts may be about, one per entry."""
 
 
 class Demonstration(_Part):

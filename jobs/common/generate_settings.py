@@ -76,8 +76,21 @@ class InitialSettings(Settings):
     """Sampling temperature."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
     """Nucleus sampling mass."""
+    samples: Positive = 1
+    """Answers of the student to each prompt; more give the preference pairs more to choose from (not with `file`)."""
     price: PriceSettings | None = None
     """Price table of a URL that charges; left out, a server in your own network counts as free."""
+
+
+class JudgeSettings(Settings):
+    """Who compares the revision with the initial response, blind and in both orders."""
+
+    rule: Literal["both_orders", "mean", "off"] = "both_orders"
+    """`both_orders`: kept where both orders agree. `mean`: where the mean of both says so. `off`: unchecked."""
+    model: str = ""
+    """Model name at the teacher's endpoint; empty = the teacher itself."""
+    reasoning: bool = False
+    """Think before the verdict; its probabilities are kept between 0.4 and 0.6 (arXiv 2212.08073, section 4.1)."""
 
 
 class GenerateSettings(Settings):
@@ -103,3 +116,13 @@ class GenerateSettings(Settings):
     """Share of each principle's prompts that no training stage may see."""
     sft_fraction: Fraction = 0.5
     """Share of the remaining prompts that goes to SFT; the rest goes to DPO."""
+    held_out_principles: list[str] = []
+    """Ids of principles that no training stage may see at all: all their prompts are held out."""
+    languages: list[str] = []
+    """BCP 47 codes of the languages prompts are written in, in turn; empty = the constitution's."""
+    benign_twins: bool = True
+    """Give every red-team prompt a sibling that a user may well ask: the model learns judgement, not refusal."""
+    max_revisions: Positive = 2
+    """Rounds of critique and revision before a revision that does not win against the initial response is dropped."""
+    balance: bool = True
+    """Match chosen and rejected in length: a length-bounded rewrite, then a minimal edit where that fails."""

@@ -1,6 +1,7 @@
 """Every record that crosses a file, in the order a run writes them.
 
-RedTeamPrompt → Revision → kept or Dropped → SftExample | PreferencePair | HeldOutPrompt → Response.
+RedTeamPrompt → Revision → kept or Dropped → SftExample | PreferencePair | HeldOutPrompt → Response. prompts.jsonl
+holds every prompt with its split and is the split ledger: no row of another split may be trained.
 Each carries its own id, its principle's id, the model that wrote it and the version of our prompts.
 """
 
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 Split = Literal["held_out", "sft", "dpo"]
 System = Literal["base", "sft", "dpo"]
+Kind = Literal["red_team", "benign_twin"]
+"""`red_team`: the user wants what goes against the principle. `benign_twin`: nearly the same words, no harm in it."""
 
 
 class _Record(BaseModel):
@@ -37,6 +40,16 @@ class RedTeamPrompt(_Record):
     """Version of the wording that asked for it."""
     sample_index: int
     """Which repeat of the same request produced it, from 0."""
+    kind: Kind = "red_team"
+    """Red-team prompt or benign twin."""
+    twin_of: str = ""
+    """Id of the red-team prompt a benign twin belongs to; empty for others."""
+    language: str = ""
+    """BCP 47 code of the language asked for; empty where none was."""
+    brief: dict[str, str] = {}
+    """What was asked for: topic, task, length, register, format, direction, context; empty where nothing was."""
+    cluster: str = ""
+    """Near-duplicate cluster: id of its first prompt. A cluster is never divided between splits."""
 
 
 class Revision(_Record):
@@ -62,6 +75,37 @@ class Revision(_Record):
     """Teacher that wrote critique and revision."""
     prompt_version: str
     """Version of the wording around the requests."""
+    kind: Kind = "red_team"
+    """Kind of the prompt."""
+    language: str = ""
+    """Language of the prompt."""
+    rounds: int = 1
+    """Rounds of critique and revision behind the revision."""
+    preference_probability: float | None = None
+    """The judge's probability that the revision is better than the initial response; None where no judge looked."""
+
+
+class Comparison(_Record):
+    """What the judge said about two answers to one prompt, each shown first once."""
+
+    first: str
+    """Name of one answer, such as `revision-1`."""
+    second: str
+    """Name of the other, such as `initial-0`."""
+    first_probability: float | None
+    """Probability that `first` is better, mean of both orders in log-odds; None where no verdict could be read."""
+    shown_first: float | None
+    """The same, from the request that showed `first` first."""
+    shown_second: float | None
+    """The same, from the request that showed `first` second."""
+    verdict: Literal["first", "second", "tie", "flipped", "unreadable"]
+    """Which one won in both orders; `flipped` where the orders contradict each other."""
+    method: Literal["both_orders", "alone"] = "both_orders"
+    """`alone`: each answer was graded by itself, so that no order could matter."""
+    model: str
+    """Judge."""
+    prompt_version: str
+    """Version of the judge's wording."""
 
 
 class Dropped(_Record):
@@ -79,7 +123,7 @@ class Failure(_Record):
     """A request that never gave a usable reply."""
 
     step: str
-    """`prompts`, `initial`, `critique` or `revision`."""
+    """Step of the request, such as `critique`."""
     reason: str
     """One word, such as `content_policy` or `empty`."""
     detail: str
@@ -105,23 +149,37 @@ class SftExample(_Record):
     """Model that wrote the completion."""
     prompt_version: str
     """Version of the wording that led to it."""
+    kind: Kind = "red_team"
+    """Kind of the prompt."""
+    language: str = ""
+    """Language of the prompt."""
 
 
 class PreferencePair(_Record):
-    """One preference pair: the revision is preferred to the initial response."""
+    """One preference pair: two answers to one prompt, of which the chosen one follows the principle better."""
 
     prompt: str
     """User message."""
     chosen: str
-    """Preferred answer: the revision."""
+    """Preferred answer."""
     rejected: str
-    """The other side: the initial response."""
+    """The other side."""
     model: str
     """Model that wrote the chosen side."""
     rejected_model: str
     """Model that wrote the rejected side."""
     prompt_version: str
     """Version of the wording that led to it."""
+    kind: Kind = "red_team"
+    """Kind of the prompt."""
+    language: str = ""
+    """Language of the prompt."""
+    preference_probability: float | None = None
+    """The judge's probability that chosen is better than rejected; None where no judge looked."""
+    chosen_by: Literal["revision", "rewrite", "imported"] = "revision"
+    """`rewrite`: the revision, rewritten for length or opening."""
+    rejected_by: Literal["student", "minimal_edit", "imported"] = "student"
+    """`minimal_edit`: the chosen side with as little changed as makes it break the principle."""
 
 
 class HeldOutPrompt(_Record):
@@ -133,6 +191,12 @@ class HeldOutPrompt(_Record):
     """Model that wrote the prompt."""
     prompt_version: str
     """Version of the wording that asked for it."""
+    kind: Kind = "red_team"
+    """Kind of the prompt."""
+    twin_of: str = ""
+    """Id of the red-team prompt a benign twin belongs to; empty for others."""
+    language: str = ""
+    """Language asked for."""
 
 
 class Response(_Record):

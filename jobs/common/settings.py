@@ -13,6 +13,7 @@ from jobs.common.generate_settings import (
     Fraction,
     GenerateSettings,
     InitialSettings,
+    JudgeSettings,
     Positive,
     Rate,
     Settings,
@@ -115,6 +116,31 @@ class RespondSettings(Settings):
     """Answer only the first so many held-out prompts."""
 
 
+class AuditSettings(Settings):
+    """Gates of the data report; a gate with fewer than 30 rows behind it warns only."""
+
+    on_failure: Literal["stop", "report"] = "stop"
+    """`stop`: exit code 65 where a gate fails, and compose trains nothing. `report`: say it and go on."""
+    malformed: Fraction = 0.0
+    """Most malformed rows, as a share."""
+    leaks: Annotated[int, Field(ge=0)] = 0
+    """Most prompts that another split holds too, word for word or nearly so."""
+    duplicates: Annotated[int, Field(ge=0)] = 0
+    """Most near-duplicate prompts."""
+    length_only: Fraction = 0.65
+    """Most pairs that their length alone gets right, as a share."""
+    refusal_only: Fraction = 0.65
+    """Most pairs that a list of refusal phrases alone gets right."""
+    prompt_blind: Fraction = 0.75
+    """Most pairs that a classifier gets right which never sees the prompt."""
+    length_ratio: Annotated[float, Field(ge=1.0)] = 1.25
+    """Largest ratio of the two sides' mean lengths, either way."""
+    opening: Fraction = 0.1
+    """Largest share of answers with the same first five words."""
+    coverage: Fraction = 1.0
+    """Least share of principles that have training rows."""
+
+
 class Recipe(Settings):
     """One run, whole."""
 
@@ -130,6 +156,8 @@ class Recipe(Settings):
     initial: InitialSettings = InitialSettings()
     student: StudentSettings = StudentSettings()
     generate: GenerateSettings = GenerateSettings()
+    judge: JudgeSettings = JudgeSettings()
+    audit: AuditSettings = AuditSettings()
     sft: SftSettings = SftSettings()
     dpo: DpoSettings = DpoSettings()
     respond: RespondSettings = RespondSettings()

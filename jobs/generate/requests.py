@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-Step = Literal["prompts", "initial", "critique", "revision", "draft"]
+Step = Literal[
+    "prompts", "twins", "initial", "critique", "revision", "judge", "grade", "rewrite", "edit", "draft", "lint"
+]
 
 
 @dataclass(frozen=True)

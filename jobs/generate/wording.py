@@ -9,7 +9,7 @@ from __future__ import annotations
 from jobs.common.constitution import Constitution, Demonstration, Principle
 from jobs.generate.requests import Schema, Turn
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 
 PROMPTS = Schema("prompts", "texts")
 CRITIQUE = Schema("critique", "text")

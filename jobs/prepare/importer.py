@@ -17,6 +17,7 @@ from jobs.common.console import say
 from jobs.common.constitution import Constitution
 from jobs.common.errors import DataError
 from jobs.common.jsonl import sha256_file, write_records
+from jobs.common.original import Row, read_red_team, read_rows
 from jobs.common.records import (
     Dropped,
     HeldOutPrompt,
@@ -29,7 +30,6 @@ from jobs.common.records import (
 )
 from jobs.common.split import SplitShares, assign_splits
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
-from jobs.prepare.import_shapes import Row, read_red_team, read_rows
 
 VERSION = "imported"
 PREFERENCE_FIELDS = {"prompt": "prompt", "chosen": "chosen_response", "rejected": "rejected_response"}
@@ -108,15 +108,24 @@ def _read(context: RunContext, constitution: Constitution, sources: Sources) -> 
     kept = _Kept(prompts, [], [], [])
     for row in read_rows(sources.sft, SFT_FIELDS):
         if prompt := _usable(row, kept):
-            kept.revisions.append(Revision(**_shared(prompt), split=prompt.split, initial_model=VERSION, **row.texts))
+            kept.revisions.append(_revision(prompt, row.texts))
     for row in read_rows(sources.preferences, PREFERENCE_FIELDS):
         if prompt := _usable(row, kept):
-            kept.pairs.append(PreferencePair(**_shared(prompt), rejected_model=VERSION, **row.texts))
+            kept.pairs.append(_pair(prompt, row.texts))
     return kept
 
 
 def _shared(prompt: RedTeamPrompt) -> dict[str, str]:
     return {"id": prompt.id, "principle_id": prompt.principle_id, "model": VERSION, "prompt_version": VERSION}
+
+
+def _pair(prompt: RedTeamPrompt, texts: dict[str, str]) -> PreferencePair:
+    made = {"rejected_model": VERSION, "chosen_by": "imported", "rejected_by": "imported"}
+    return PreferencePair.model_validate(_shared(prompt) | made | texts)
+
+
+def _revision(prompt: RedTeamPrompt, texts: dict[str, str]) -> Revision:
+    return Revision.model_validate(_shared(prompt) | {"split": prompt.split, "initial_model": VERSION} | texts)
 
 
 def _principle_id(constitution: Constitution, key: str, path: Path) -> str:
