@@ -7,7 +7,7 @@ SHELL := /bin/bash -euo pipefail
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-STAGES := doctor fetch generate sft dpo respond
+STAGES := doctor fetch generate audit sft dpo respond
 COVERAGE := 85
 
 # make sft RECIPE=mistral-7b RUN=ubuntu SET="dpo.beta=0.05 seed=1"

@@ -1,4 +1,4 @@
-# The image of fetch, prompts and generate: no torch; the embedded teacher and its weights are in it (at most 1.1 GB).
+# The image of fetch, prompts, generate and audit: no torch; the embedded teacher and its weights are in it (at most 1.1 GB).
 #   docker build -f docker/cpu.Dockerfile -t cai-cpu .
 # Everything installed comes from requirements/cpu.lock by hash or from signed Debian packages; nothing else is fetched.
 # A build secret `ca` (a CA bundle) is only for networks that re-sign TLS; nothing of it stays in the image.
@@ -35,7 +35,7 @@ RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip --mount=type=secr
       --only-binary :all: --no-deps --require-hashes -r /tmp/lock && \
     cd /opt/venv/lib/python3*/site-packages && \
     rm -rf pandas/tests pyarrow/tests pyarrow/include pyarrow/src && \
-    find numpy -depth -type d -name tests -exec rm -rf {} + && \
+    find numpy scipy sklearn joblib threadpoolctl* -depth -type d \( -name tests -o -name test \) -exec rm -rf {} + && \
     python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash .
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app HOME=/tmp USER=cai LOGNAME=cai CAI_RUNS=/runs
 RUN printf '#!/bin/sh\nexec python -m jobs "$@"\n' >/opt/venv/bin/cai && chmod 755 /opt/venv/bin/cai

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/settings.sh
 
-stages=(doctor fetch prompts initial generate sft dpo respond)
+stages=(doctor fetch prompts initial generate audit sft dpo respond)
 profile=${1:?usage: docker/up.sh generate|sft|dpo [--detach]}
 
 say() { echo "cai: $*" >&2; }

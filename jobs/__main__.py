@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
-import shlex
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +13,16 @@ from typing import Any
 
 import click
 
+from jobs.commands import COMMANDS
 from jobs.common.console import say
 from jobs.common.errors import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, JobError, StoppedError
+from jobs.options import make_context, run_options
 
 STAGES = {
     "doctor": ("jobs.prepare.doctor", "Check driver, disk, keys and permissions before anything is paid."),
     "fetch": ("jobs.prepare.fetch", "Bring weights and mix-in datasets into RUNS/models."),
     "generate": ("jobs.generate.job", "Write red-team prompts, critiques, revisions and preference pairs."),
+    "audit": ("jobs.audit.job", "Measure the data and say whether it teaches the constitution or a style."),
     "sft": ("jobs.train.sft", "Train the SFT adapter on the revisions."),
     "dpo": ("jobs.train.dpo", "Continue the SFT adapter on the preference pairs."),
     "respond": ("jobs.train.respond", "Answer the held-out prompts with base, SFT and DPO."),
@@ -43,22 +43,6 @@ def cai() -> None:
     """Constitutional AI as batch jobs. Stages run in this order; each says when it already finished."""
 
 
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options every stage takes; each can also come from the environment."""
-    options = [
-        click.option(
-            "--recipe", envvar="CAI_RECIPE", default="demo", show_default=True, help="Name in recipes/, or a path."
-        ),
-        click.option("--run", envvar="CAI_RUN", default=None, help="Name of the run.  [default: the recipe's name]"),
-        click.option("--runs", envvar="CAI_RUNS", default="runs", show_default=True, help="Folder of all state."),
-        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a recipe key; also CAI_SET."),
-        click.option("--redo", is_flag=True, help="Move this stage's earlier output aside and start anew."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 def _add_stage(name: str, module: str, help_line: str) -> None:
     @cai.command(name, help=help_line, short_help=help_line)
     @run_options
@@ -77,6 +61,32 @@ def generate(until: str | None, verbose: bool, **options: Any) -> None:
     (job.run_prompts if until else job.run)(context)
 
 
+@cai.command("audit", help=STAGES["audit"][1], short_help=STAGES["audit"][1])
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the report on SOURCE.  [default: audit]")
+@click.option("--constitution", help="Constitution that SOURCE was made for: its principles are looked for.")
+@run_options
+def audit(sources: tuple[str, ...], out: Path | None, constitution: str | None, **options: Any) -> None:
+    r"""Without SOURCE the stage of the run; with SOURCE a report on any dataset.
+
+    \b
+    SOURCE is a run's folder, a parquet or JSONL file or a folder of them, the original authors' JSON,
+    or hub:OWNER/NAME[@REVISION].
+    """
+    from jobs.common.constitution import load_constitution
+
+    job, context = import_module(STAGES["audit"][0]), make_context(**options)
+    if sources:
+        job.audit_sources(
+            list(sources),
+            out or Path("audit"),
+            context.recipe.audit,
+            load_constitution(constitution) if constitution else None,
+        )
+    else:
+        job.run(context)
+
+
 @cai.command("respond", help=STAGES["respond"][1], short_help=STAGES["respond"][1])
 @run_options
 @click.option(
@@ -90,87 +100,11 @@ def respond(system: str | None, **options: Any) -> None:
     import_module("jobs.train.initial" if system else STAGES["respond"][0]).run(context)
 
 
-def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...], redo: bool) -> Any:
-    """Read the recipe and put what the command line says into one object."""
-    from jobs.common.context import RunContext
-    from jobs.common.recipe import load_recipe
-
-    changes = [*os.environ.get("CAI_SET", "").split(), *sets]
-    name = run or Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")  # not stem: smollm2-1.7b
-    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-        raise ConfigError(f"--run {name!r}: use letters, digits, '-', '_' and '.'.")
-    if name in {"models", "journal"}:
-        raise ConfigError(f"--run {name!r}: that name is taken by the folder {runs}/{name}. Choose another.")
-    given = _given({"--recipe": (recipe, "CAI_RECIPE", "demo"), "--runs": (runs, "CAI_RUNS", "runs")}, sets)
-    return RunContext(recipe=load_recipe(recipe, changes), run=name, runs=Path(runs), redo=redo, given=given)
-
-
-def _given(options: dict[str, tuple[str, str, str]], sets: tuple[str, ...]) -> str:
-    """What must be typed again for the same run: (value, variable, default) of each option, and each --set."""
-    typed = [
-        part
-        for option, (value, variable, default) in options.items()
-        if value != (os.environ.get(variable) or default)
-        for part in (option, value)
-    ]
-    return shlex.join([*typed, *(part for change in sets for part in ("--set", change))])
-
-
-@cai.group()
-def constitution() -> None:
-    """Check a constitution, or have its missing requests drafted."""
-
-
-@constitution.command("check")
-@click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Check FILE: ids, texts, sources and requests. Errors name file, line, field and value."""
-    from jobs.prepare.constitution_check import check_constitution
-
-    check_constitution(file)
-
-
-@constitution.command("draft")
-@click.argument("file", type=click.Path(path_type=Path))
-@run_options
-def draft(file: Path, **options: Any) -> None:
-    """Fill in FILE's missing critique and revision requests through the recipe's teacher."""
-    import_module("jobs.generate.draft").draft(file, make_context(**options))
-
-
-@cai.command("import")
-@click.option("--red-team", type=click.Path(path_type=Path), required=True, help="JSON of red-team prompts.")
-@click.option("--sft", type=click.Path(path_type=Path), required=True, help="JSON of critiques and revisions.")
-@click.option("--preferences", type=click.Path(path_type=Path), required=True, help="JSON of preference pairs.")
-@run_options
-def import_(red_team: Path, sft: Path, preferences: Path, **options: Any) -> None:
-    """Import data in the original authors' three JSON shapes as a finished generate stage."""
-    from jobs.prepare.importer import Sources, import_data
-
-    import_data(make_context(**options), Sources(red_team=red_team, sft=sft, preferences=preferences))
-
-
-@cai.command("plan")
-@run_options
-def plan(**options: Any) -> None:
-    """Tell what generate will ask, use, cost and take, before a cent is spent. Sends nothing."""
-    import_module("jobs.generate.plan").run_plan(make_context(redo=False, **options))
-
-
-plan.params = [option for option in plan.params if option.name != "redo"]
-
-
-@cai.command("status")
-@click.argument("run", envvar="CAI_RUN", required=False)
-@click.option("--runs", envvar="CAI_RUNS", default="runs", show_default=True, type=click.Path(path_type=Path))
-def status(run: str | None, runs: Path) -> None:
-    """Tell how far RUN is, or every run: finished, running, stopped, and how to go on. Changes nothing."""
-    import_module("jobs.prepare.status").show_status(runs, run)
-
-
 for _name, (_module, _help) in STAGES.items():
     if _name not in cai.commands:
         _add_stage(_name, _module, _help)
+for _command in COMMANDS:
+    cai.add_command(_command)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-STAGES = ["doctor", "fetch", "prompts", "initial", "generate", "sft", "dpo", "respond"]
+STAGES = ["doctor", "fetch", "prompts", "initial", "generate", "audit", "sft", "dpo", "respond"]
 TRAINERS = ["initial", "sft", "dpo", "respond"]
 COMMANDS = {"prompts": ["generate", "--until", "prompts"], "initial": ["respond", "--system", "base"]}
 CUDA = ["doctor", *TRAINERS]
@@ -60,8 +60,8 @@ def services(docker: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("profile", "expected"),
     [
-        ("generate", {"fetch", "prompts", "generate"}),
-        ("sft", {"doctor", "ready", "fetch", "prompts", "initial", "generate", "sft"}),
+        ("generate", {"fetch", "prompts", "generate", "audit"}),
+        ("sft", {"doctor", "ready", "fetch", "prompts", "initial", "generate", "audit", "sft"}),
         ("dpo", {*STAGES, "ready"}),
     ],
 )
@@ -143,7 +143,7 @@ def test_trainers_stay_off_the_hub_and_report_to_nobody(services: dict[str, Any]
 
 
 def test_cpu_jobs_ask_for_no_gpu(services: dict[str, Any]) -> None:
-    assert all("deploy" not in services[stage] for stage in ("fetch", "prompts", "generate"))
+    assert all("deploy" not in services[stage] for stage in ("fetch", "prompts", "generate", "audit"))
 
 
 @pytest.mark.parametrize("stage", ["prompts", "generate"])

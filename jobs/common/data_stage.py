@@ -14,17 +14,23 @@ def data_stage(context: RunContext) -> str:
     """Name of the stage whose files every later stage reads: `repair` or `generate`.
 
     Raises:
-        ConfigError: repair was made of an earlier generate.
+        ConfigError: repair was begun and has not finished, or was made of an earlier generate.
+        DataError: its manifest is damaged.
     """
-    repaired = context.folder / "repair" / "manifest.json"
-    if not repaired.exists():
+    repair, generate = (context.folder / name for name in ("repair", "generate"))
+    if not (repair / "manifest.json").exists():
+        if (repair / "begun.json").exists():
+            raise ConfigError(
+                f"{repair} was begun and has not finished (no manifest.json). Go on with: {context.command('repair')}, "
+                f"or move {repair} away to use generate's rows."
+            )
         return "generate"
-    written = context.folder / "generate" / "manifest.json"
+    written = generate / "manifest.json"
     parents = finished_manifest(context, "repair").get("parents") or {}
     if written.exists() and parents.get("generate") != sha256_file(written):
         raise ConfigError(
-            f"{repaired} was made of an earlier generate. Run: cai repair --run {context.run} --redo, "
-            f"or move {repaired.parent} away."
+            f"{repair} was made of an earlier generate. Run: {context.command('repair', '--redo')}, "
+            f"or move {repair} away."
         )
     return "repair"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,7 +63,8 @@ def tariffs(context: RunContext, endpoints: Endpoints) -> Tariffs:
 def open_budget(context: RunContext, journal: Journal, endpoints: Endpoints, prices: Tariffs, rerun: str) -> Budget:
     """The run's caps and what is spent of them so far; what waits in batches is set aside until `batch.py` has it."""
     spent, waiting = Cost(), Cost()
-    in_batches = still_waiting(journal, context.run, endpoints.teacher)
+    asked = {endpoints.teacher, replace(endpoints.teacher, model=context.recipe.judge.model or endpoints.teacher.model)}
+    in_batches = [one for endpoint in asked for one in still_waiting(journal, context.run, endpoint)]
     fetched = {one.id for one in in_batches} if context.recipe.teacher.mode == "batch" else set()
     for paid in journal.account(context.run):
         spent += prices.of(paid.endpoint, paid.model).cost(paid.prompt_tokens, paid.reply_tokens, batch=paid.batch)

@@ -7,11 +7,16 @@ from jobs.generate.faults import one_line
 
 LENGTHS = {
     "prompts": "generate.prompt_tokens",
+    "twins": "generate.prompt_tokens",
     "initial": "generate.response_tokens",
     "critique": "generate.critique_tokens",
     "revision": "generate.response_tokens",
+    "rewrite": "generate.response_tokens",
+    "edit": "generate.response_tokens",
+    "judge": "generate.response_tokens",
+    "grade": "generate.response_tokens",
 }
-"""Step → the recipe key of its longest reply."""
+"""Step → the recipe key of its longest reply; of a judge's, of what it reads."""
 
 ADVICE = {
     "content_policy": "The endpoint's filter refused this text: leave it out, or set {model} to a model without such "
@@ -41,13 +46,14 @@ def advise(reason: str, status: int | None, step: str) -> str:
     Args:
         reason: a key of `ADVICE`; any other one gets the advice of `bad_request`.
         status: HTTP status of the last answer, None where there was none.
-        step: `prompts`, `initial`, `critique` or `revision`.
+        step: a key of `LENGTHS`.
     """
     if reason == "unavailable" and status is None:
         return "No connection: check the base URL and the network, then run again."
     section = "initial" if step == "initial" else "teacher"
+    writer = "judge" if step in {"judge", "grade"} else section
     advice = ADVICE.get(reason, ADVICE["bad_request"])
-    return advice.format(length=LENGTHS[step], model=f"{section}.model", temperature=f"{section}.temperature")
+    return advice.format(length=LENGTHS[step], model=f"{writer}.model", temperature=f"{section}.temperature")
 
 
 def verbose_line(failure: Failure) -> str:

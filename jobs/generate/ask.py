@@ -26,7 +26,7 @@ async def ask_text(
 
     Args:
         engine: who is asked.
-        request: what is asked, at sample index 0.
+        request: what is asked, at its first sample index.
         tries: sample indices tried; one less for a text that can be read but would be dropped: the last one stands,
             and is dropped with its reason.
         fault: why a text would be dropped later, or None.
@@ -36,16 +36,18 @@ async def ask_text(
         UnavailableError: the endpoint cannot be used at all.
     """
     rejected = Rejected("empty", "never asked")
-    for sample_index in range(tries):
-        reply = await engine.ask(replace(request, sample_index=sample_index))
+    for number in range(tries):
+        reply = await engine.ask(replace(request, sample_index=request.sample_index + number))
         found = read_text(reply, request.schema, trim=engine.endpoint.is_embedded)
         if isinstance(found, Rejected):
             rejected = found
-        elif sample_index + 1 >= max(1, tries - 1) or not fault(found.text):
-            return found
+        elif number + 1 >= max(1, tries - 1) or not fault(found.text):
+            return replace(found, sample_index=request.sample_index + number)
     detail = f"{tries} replies, none usable; the last: {rejected.detail}"
-    sent = chat_body(replace(request, sample_index=tries - 1), engine.endpoint.model)
-    raise RefusedError(Fault("refused", detail, rejected.reason, 200, writable(reply.text)[:BODY_CHARACTERS]), sent)
+    sent = chat_body(replace(request, sample_index=request.sample_index + tries - 1), engine.endpoint.model)
+    raise RefusedError(
+        Fault("refused", detail, rejected.reason, 200, writable(reply.text)[:BODY_CHARACTERS]), sent, request.step
+    )
 
 
 def failure_of(error: RefusedError, item_id: str, principle_id: str, step: Step) -> Failure:

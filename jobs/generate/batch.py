@@ -114,7 +114,7 @@ class Desk:
             worst = await sender.budget.reserve(sender.meter.tariff.cost(prompt_tokens, form.max_tokens, batch=True))
         except StoppedError as error:
             raise post.broken or error from None
-        line = Line(sender.key(form), form.max_tokens, worst, Asked(form, without, prompt_tokens))
+        line = Line(sender.key(form), form.max_tokens, worst, form.choices, Asked(form, without, prompt_tokens))
         if post.broken:
             raise post.broken
         if post.is_live:

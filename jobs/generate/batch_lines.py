@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.generate import faults
 from jobs.generate.budget import Cost
+from jobs.generate.completion import read_completion
 from jobs.generate.endpoint import NO_KEY, Endpoint
 from jobs.generate.faults import Fault
 from jobs.generate.journal import Reply
@@ -59,6 +60,8 @@ class Line:
     """Longest reply, in tokens."""
     worst: Cost
     """What is set aside for it."""
+    choices: tuple[str, ...] = ()
+    """What the reply chooses between."""
     asked: Asked | None = None
     """What is asked; None where an earlier process sent it."""
     id: str = ""
@@ -80,13 +83,20 @@ def encode(custom_id: str, body: dict[str, Any]) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def read(raw: bytes, endpoint: Endpoint) -> tuple[str, Outcome] | None:
-    """One line of an output or error file: custom_id and what became of it; None where it cannot be read."""
+def read(raw: bytes, endpoint: Endpoint, choices: Mapping[str, tuple[str, ...]]) -> tuple[str, Outcome] | None:
+    """One line of an output or error file: custom_id and what became of it; None where it cannot be read.
+
+    Args:
+        raw: the line.
+        endpoint: who wrote it.
+        choices: what the replies choose between, by custom_id, where they do.
+    """
     try:
         line = json.loads(raw)
         custom_id, answer, error = line["custom_id"], line.get("response"), line.get("error") or {}
         if answer is not None:
-            return str(custom_id), _judge(int(answer["status_code"]), answer.get("body"), endpoint)
+            between = choices.get(str(custom_id), ())
+            return str(custom_id), _judge(int(answer["status_code"]), answer.get("body"), endpoint, between)
         said = f"{error.get('code')}: {error.get('message')}"
         if error.get("code") in UNDONE:
             return str(custom_id), expired(faults.one_line(said))
@@ -95,13 +105,13 @@ def read(raw: bytes, endpoint: Endpoint) -> tuple[str, Outcome] | None:
         return None
 
 
-def _judge(status: int, body: Any, endpoint: Endpoint) -> Outcome:
+def _judge(status: int, body: Any, endpoint: Endpoint, choices: tuple[str, ...]) -> Outcome:
     content = json.dumps(body).encode()
     if endpoint.key != NO_KEY:  # some endpoints repeat the key they refuse
         content = content.replace(endpoint.key.encode(), b"[key]")
     if status >= 400:
         return faults.classify(status, {}, content, model=endpoint.model, key_name=endpoint.key_name)
-    reply = faults.read_completion(body, endpoint.model)
+    reply = read_completion(body, endpoint.model, choices)
     return replace(reply, batch=True) if reply else faults.malformed(status, content)
 
 

@@ -13,6 +13,7 @@ from jobs.generate.endpoint import Endpoint
 from jobs.generate.faults import FaultError
 from jobs.generate.journal import Journal, OpenAttempt
 from jobs.generate.journal_tables import IN_FLIGHT
+from jobs.generate.requests import CHOICES
 
 
 def still_waiting(journal: Journal, run: str, endpoint: Endpoint) -> list[OpenAttempt]:
@@ -71,7 +72,8 @@ async def _find(post: Post, attempts: list[OpenAttempt]) -> str | None:
 
 
 def _line(post: Post, one: OpenAttempt) -> Line:
-    return Line(one.key, one.reply_tokens, _worst(post, one), id=one.id, is_awaited=False)
+    between = CHOICES.get(one.step, ())
+    return Line(one.key, one.reply_tokens, _worst(post, one), between, id=one.id, is_awaited=False)
 
 
 def _worst(post: Post, one: OpenAttempt) -> Cost:

@@ -86,8 +86,9 @@ class Watch:
             del self.lines[line.id]
 
     async def _read_file(self, api: BatchApi, file_id: str, settle: Callable[[Line, Outcome], None]) -> None:
+        choices = {custom_id: line.choices for custom_id, line in self.lines.items()}
         async for raw in api.lines(file_id):
-            found = read(raw, api.endpoint)
+            found = read(raw, api.endpoint, choices)
             # Those it does not know were settled before: by an earlier try or process.
             if found and (line := self.lines.get(found[0])):
                 settle(line, found[1])

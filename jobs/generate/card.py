@@ -7,8 +7,12 @@ from typing import Any
 
 from jobs.common.constitution import Constitution
 
-SPLITS = {"sft": ("train_sft", "test_sft"), "prefs": ("train_prefs", "test_prefs")}
-"""Configuration of the dataset → its two files."""
+SPLITS = {
+    "default": {name: name for name in ("train_sft", "test_sft", "train_prefs", "test_prefs")},
+    "sft": {"train": "train_sft", "test": "test_sft"},
+    "prefs": {"train": "train_prefs", "test": "test_prefs"},
+}
+"""Configuration of the dataset → its splits and their files: the Hub dataset's own, and what trainers take as it is."""
 
 
 def card(
@@ -42,21 +46,36 @@ Made by Constitutional AI (arXiv 2212.08073) from the constitution `{constitutio
 | rows | {counts["sft"]} for SFT, {counts["pairs"]} preference pairs, {counts["held_out_pairs"]} held out |
 | dropped | {reasons} |
 | failed | {counts["failures"]} |
+| benign twins | {counts["benign_twins"]} of the rows: legitimate requests whose chosen answer helps |
+| chosen sides rewritten | {counts["rewrites"]}, so that both sides are of one length |
+| rejected sides edited from the chosen one | {counts["minimal_edits"]} |
 
-`chosen` is the revision and `rejected` the initial response; no judge has compared them. `test_*` hold prompts that \
-no training stage has seen: they are for evaluation only.
+{_judged(by)} `test_*` hold prompts that no training stage has seen: they are for evaluation only.
 """
+
+
+def _judged(by: Mapping[str, Any]) -> str:
+    sides = "`chosen` is the revision and `rejected` the initial response"
+    if by["judge"] is None:
+        return f"{sides}; no judge has compared them."
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in by["verdicts"].items())
+    rule = {
+        "both_orders": "the one it preferred in both orders was kept",
+        "mean": "the one it preferred on the mean of both orders was kept",
+    }[by["judge_rule"]]
+    mean = by["mean_preference_probability"]
+    sure = "" if mean is None else f" It gives the kept revisions a mean probability of {mean:.2f}."
+    return (
+        f"{sides}, unless `chosen_by` and `rejected_by` say otherwise. `{by['judge']}` compared them blind and in both "
+        f"orders: of {by['comparisons']} comparisons ({verdicts}), {rule}; `preference_probability` is its own.{sure}"
+    )
 
 
 def _configs() -> str:
     lines = []
-    for name, (train, test) in SPLITS.items():
-        lines += [
-            f"  - config_name: {name}",
-            "    data_files:",
-            f"      - {{split: train, path: {train}.parquet}}",
-            f"      - {{split: test, path: {test}.parquet}}",
-        ]
+    for name, files in SPLITS.items():
+        lines += [f"  - config_name: {name}", "    data_files:"]
+        lines += [f"      - {{split: {split}, path: {file}.parquet}}" for split, file in files.items()]
     return "\n".join(lines)
 
 

@@ -22,12 +22,15 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from jobs.generate import faults
+from jobs.generate.completion import read_completion
 from jobs.generate.endpoint import NO_KEY, Endpoint
 from jobs.generate.faults import FaultError
 from jobs.generate.journal import Reply
 from jobs.generate.limit import Limit
 from jobs.generate.requests import ChatRequest
 
+TOP_LOGPROBS, FEW_LOGPROBS = 20, 5
+"""Tokens whose probability is asked for beside the one written; the fewer where an endpoint refuses the more."""
 CONNECT_S = 20.0
 """Longest wait for a connection."""
 
@@ -67,7 +70,7 @@ class Client:
             said = self._without_key(content)
             raise FaultError(faults.classify(status, headers, said, model=endpoint.model, key_name=endpoint.key_name))
         try:
-            reply = faults.read_completion(json.loads(content), self.endpoint.model)
+            reply = read_completion(json.loads(content), self.endpoint.model, request.choices)
         except (ValueError, RecursionError):
             reply = None
         if reply is None:
@@ -104,6 +107,8 @@ def chat_body(request: ChatRequest, model: str, without: frozenset[str] = frozen
     if request.schema and "response_format" not in without:
         schema = {"name": request.schema.name, "schema": request.schema.json_schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.choices and "logprobs" not in without:
+        body |= {"logprobs": True, "top_logprobs": FEW_LOGPROBS if "top_logprobs" in without else TOP_LOGPROBS}
     return body
 
 

@@ -32,16 +32,17 @@ from jobs.generate.limit import Limit
 from jobs.generate.meter import Meter
 from jobs.generate.pace import Pace
 from jobs.generate.quota import Bucket
-from jobs.generate.requests import ChatRequest
+from jobs.generate.requests import ChatRequest, Step
 from jobs.generate.sender import Sender
 
 
 class RefusedError(Exception):
     """One request failed for good; the run goes on without it."""
 
-    def __init__(self, fault: Fault, request: dict[str, Any]) -> None:
+    def __init__(self, fault: Fault, request: dict[str, Any], step: Step) -> None:
         super().__init__(fault.detail)
         self.fault = fault
+        self.step = step
         self.request = request
         """The body that was sent."""
 
@@ -133,16 +134,20 @@ class Engine:
                 return await self.sender.send(form, without)
             except FaultError as error:
                 fault = error.fault
-            if fault.kind == "parameter" and self._may_leave_out(fault.parameter, without):
-                self._leave_out(fault.parameter)
-                continue
+            if fault.kind == "parameter":
+                refused = fault.parameter
+                if refused == "top_logprobs" and refused in without:  # not even a few
+                    refused = "logprobs"
+                if self._may_leave_out(refused, without):
+                    self._leave_out(refused)
+                    continue
             replies = self.sender.meter.new.requests
             others_replied, before = replies > before, replies  # since its last attempt, the wait in between included
             if not attempts.may_go_on(fault, others_replied):
                 if attempts.count > 1:
                     fault = replace(fault, detail=f"{attempts.count} attempts, the last: {fault.detail}")
                 await self._give_up(fault, others_replied)
-                raise RefusedError(fault, chat_body(form, self.endpoint.model, without))
+                raise RefusedError(fault, chat_body(form, self.endpoint.model, without), form.step)
             await asyncio.sleep(attempts.delay_s(fault, others_replied))
 
     async def _give_up(self, fault: Fault, others_replied: bool) -> None:

@@ -11,9 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
-
-from jobs.generate.journal import Reply
+from typing import Literal
 
 RETRIED = {408, 409, 425}
 BODY_CHARACTERS = 2000
@@ -128,26 +126,12 @@ def _bad_request(status: int, said: str) -> Fault:
         return Fault("refused", detail, "too_long")
     if NO_SCHEMA.search(said):
         return Fault("parameter", detail, "bad_request", parameter="response_format")
+    if "logprobs" in said:  # so many, or at all: fewer are tried first
+        return Fault("parameter", detail, "bad_request", parameter="top_logprobs")
     for name in PARAMETERS if UNSUPPORTED.search(said) else ():
         if re.search(rf"\b{name}\b", said):
             return Fault("parameter", detail, "bad_request", parameter=name)
     return Fault("refused", detail, "bad_request")
-
-
-def read_completion(body: Any, model: str) -> Reply | None:
-    """Turn a chat completion into a Reply; None where it is none."""
-    try:
-        choice, usage = body["choices"][0], body.get("usage") or {}
-        message = choice["message"]
-        return Reply(
-            text=message.get("content") or message.get("refusal") or "",
-            finish_reason=str(choice.get("finish_reason") or "stop"),
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            reply_tokens=int(usage.get("completion_tokens") or 0),
-            model=str(body.get("model") or model),
-        )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
-        return None
 
 
 def one_line(text: str, limit: int = 200) -> str:

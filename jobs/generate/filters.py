@@ -6,23 +6,21 @@ A refusal is not dropped here: a good refusal is a fine revision, and a bad one 
 from __future__ import annotations
 
 import difflib
-import math
 import re
-from collections import defaultdict
-from dataclasses import dataclass, field
+
+from jobs.common.records import Kind
 
 Drop = tuple[str, str]
 
 PROMPT_WORDS = (5, 120)
 """Shortest and longest prompt, in words."""
-SAME_WORDS = 0.8
-"""Overlap of two prompts' words (Jaccard) from which they count as the same."""
 SAME_TEXT = 0.97
 """Similarity from which a revision counts as unchanged."""
 
 _META_PROMPT = re.compile(
     r"^(here (are|is)|sure\b|certainly\b|of course\b|message \d|user(s)? (message|asks)|the (user|message|answer)\b"
-    r"|as an ai\b|i'm sorry, but|i cannot (assist|help|fulfil)|principle:|write a message|note:)",
+    r"|as an ai\b|i'm sorry, but|i cannot (assist|help|fulfil)|principle:|write a message|note:"
+    r"|((re)?written|revised|changed|new|edited) (message|version)\b|message:)",
     re.IGNORECASE,
 )
 _NAMES_TASK = re.compile(
@@ -67,38 +65,31 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text.lower()))
 
 
-def is_same(one: frozenset[str], other: frozenset[str]) -> bool:
-    """Do two prompts say the same thing in nearly the same words?"""
-    both = len(one & other)
-    return both >= SAME_WORDS * (len(one) + len(other) - both)
+_DECLINES = re.compile(
+    r"\b(I('m| am) (sorry|afraid)\b[^.\n]{0,60}\b(can't|cannot|can not|won't|unable|not able)"
+    r"|I (can't|cannot|can not|won't|will not|(am|'m) (unable|not able) to) (help|assist|support|provide|comply|"
+    r"do (that|this)|fulfil|write|give|answer|create|share|offer)"
+    r"|I must (decline|refuse)|I have to (decline|refuse)"
+    r"|ek kan (jou |u )?nie (daarmee |hiermee )?(help|bystaan)|nu (te |vă )?pot (să )?(ajuta|ajut|asista)"
+    r"|angikwazi ukukusiza|ngeke ngikwazi ukukusiza)",
+    re.IGNORECASE,
+)
+DECLINES_WITHIN = 240
+"""A refusal stands at the beginning: characters of an answer that are searched for one."""
 
 
-@dataclass
-class Distinct:
-    """Prompts that are not the same as one another, found without comparing each with all.
-
-    Two sets of words that overlap by SAME_WORDS (Jaccard) share one of the first `n - ceil(SAME_WORDS * n) + 1`
-    words of each in any one order (prefix filter, Chaudhuri et al. 2006); longest first, since long words are rare.
-    """
-
-    _by_word: dict[str, list[tuple[frozenset[str], str]]] = field(default_factory=lambda: defaultdict(list))
-
-    def same_as(self, prompt: str) -> str | None:
-        """A prompt added before that says the same, if there is one."""
-        words = words_of(prompt)
-        near = (found for word in _prefix(words) for found in self._by_word.get(word, ()))
-        return next((other for seen, other in near if is_same(seen, words)), None)
-
-    def add(self, prompt: str) -> None:
-        """Remember a prompt."""
-        words = words_of(prompt)
-        for word in _prefix(words):
-            self._by_word[word].append((words, prompt))
+def answer_fault(kind: Kind, initial: str, critique: str, answer: str) -> Drop | None:
+    """Why an answer, revised or rewritten, cannot be the better side: as `revision_fault`, or a twin declines."""
+    if fault := revision_fault(initial, critique, answer):
+        return fault
+    if kind == "benign_twin" and (match := _DECLINES.search(answer.replace("\u2019", "'")[:DECLINES_WITHIN])):
+        return "twin_declines", match[0]
+    return None
 
 
-def _prefix(words: frozenset[str]) -> list[str]:
-    ordered = sorted(words, key=lambda word: (-len(word), word))
-    return ordered[: len(words) - math.ceil(SAME_WORDS * len(words)) + 1]
+def same_text(one: str, other: str) -> bool:
+    """Are two texts the same but for case and punctuation?"""
+    return _normal(one) == _normal(other)
 
 
 def revision_fault(initial: str, critique: str, revision: str) -> Drop | None:

@@ -1,7 +1,7 @@
 """Write red-team prompts, critiques, revisions and preference pairs: `cai generate`.
 
-    prompts.jsonl  ──►  initial response ─► critique ─► revision  ──►  sft.jsonl, pairs.jsonl, held_out*.jsonl, data/
-    (frozen, split)     (one chat per prompt, all at once)             (kept; the rest is in dropped/failures.jsonl)
+    prompts.jsonl ─► initial response ─► critique ─► revision ─► judge ─► balance ─► sft, pairs, held_out*.jsonl, data/
+    (frozen, split)                       └── again where it does not win ──┘         (the rest: dropped and failures)
 
 Every reply is journalled when it arrives. A stopped run goes on where it was; a finished one is not asked again.
 """
@@ -16,7 +16,7 @@ from jobs.common.console import StageProgress, say
 from jobs.common.errors import ConfigError
 from jobs.common.jsonl import sha256_file
 from jobs.common.stage import OpenStage, RunContext, StagePlan, finished_manifest, open_stage
-from jobs.generate import opening, wording
+from jobs.generate import opening, wording, wording_judge, wording_rewrite
 
 if TYPE_CHECKING:
     from jobs.generate.session import Session
@@ -101,9 +101,12 @@ def _ingredients(context: RunContext) -> dict[str, Any]:
         "teacher": recipe.teacher.model_dump(mode="json", exclude=NOT_INGREDIENTS),
         "initial": recipe.initial.model_dump(mode="json", exclude={"price"}),
         "generate": recipe.generate.model_dump(mode="json"),
+        "judge": recipe.judge.model_dump(mode="json"),
         "seed": recipe.seed,
         "constitution": {"name": constitution.name, "sha256": constitution.sha256},
         "prompt_version": wording.PROMPT_VERSION,
+        "judge_version": wording_judge.JUDGE_VERSION,
+        "rewrite_version": wording_rewrite.REWRITE_VERSION,
         "endpoints": opening.logical_endpoints(recipe),
     }
 

@@ -26,8 +26,8 @@ CRC_PREFIX = b'{"crc32": '
 CRC_OF_BRACE = zlib.crc32(b"{")
 _DAMAGE = (ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError)
 _BOOLS = ("false", "true")
-_OLD_REPLY_TYPES = {"text": str, "finish_reason": str, "prompt_tokens": int, "reply_tokens": int, "model": str}
-_REPLY_TYPES = _OLD_REPLY_TYPES | {"batch": bool}
+_OLD_REPLY = {"text": str, "finish_reason": str, "prompt_tokens": int, "reply_tokens": int, "model": str}
+_REPLIES = (_OLD_REPLY | {"batch": bool}, _OLD_REPLY | {"batch": bool, "choice": dict}, _OLD_REPLY)
 
 
 class Intent(NamedTuple):
@@ -95,9 +95,10 @@ def intent_line(attempt_id: str, attempt: Attempt, at: float) -> bytes:
 
 def answer_line(attempt_id: str, key: str, payer: Payer, reply: Reply) -> bytes:
     """The line of a reply. It says who paid, so that accounts need no other line."""
+    choice = "" if reply.choice is None else f', "choice": {json.dumps(reply.choice)}'
     return encode(
         f'{{"attempt": "{attempt_id}", "key": "{key}", "paid": {{{_payer_fields(payer)}}}, '
-        f'"reply": {{"batch": {_BOOLS[reply.batch]}, "finish_reason": {json.dumps(reply.finish_reason)}, '
+        f'"reply": {{"batch": {_BOOLS[reply.batch]}{choice}, "finish_reason": {json.dumps(reply.finish_reason)}, '
         f'"model": {json.dumps(reply.model)}, "prompt_tokens": {reply.prompt_tokens}, '
         f'"reply_tokens": {reply.reply_tokens}, "text": {json.dumps(reply.text)}}}}}'
     )
@@ -158,7 +159,7 @@ def _read_intent(value: dict[str, Any], sent: dict[str, Any]) -> Intent:
 
 def _read_answer(value: dict[str, Any]) -> Answer:
     reply = value["reply"]
-    if dict(zip(reply, map(type, reply.values()), strict=True)) not in (_REPLY_TYPES, _OLD_REPLY_TYPES):
+    if dict(zip(reply, map(type, reply.values()), strict=True)) not in _REPLIES:
         raise TypeError
     if "attempt" not in value:
         return Answer(key_of(value["key"]), None, None, reply)

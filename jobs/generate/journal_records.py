@@ -25,12 +25,15 @@ class Reply:
     """Model name the endpoint reports."""
     batch: bool = False
     """Whether it came from a batch, at the batch price."""
+    choice: dict[str, float] | None = None
+    """Probability of each of the request's choices, together 1; None where it had none or none could be read."""
 
     def __post_init__(self) -> None:
         fits = (
             type(self.text) is type(self.finish_reason) is type(self.model) is str
             and type(self.prompt_tokens) is type(self.reply_tokens) is int
             and type(self.batch) is bool
+            and (self.choice is None or set(map(type, self.choice.values())) == {float})
         )
         if not fits:
             raise TypeError(f"not a reply: {self!r}")

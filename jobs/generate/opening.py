@@ -16,7 +16,10 @@ from jobs.common.settings import Recipe
 from jobs.common.stage import RunContext
 from jobs.generate.embedded import Served, Slots, serve
 from jobs.generate.endpoint import Endpoint, base_url, host_of, remote_endpoint
+from jobs.generate.wording_prompts import SHOWN_BYTES
 
+BRIEF_TOKENS = 96
+"""Room for one brief of a request for prompts, in tokens."""
 TURN_TOKENS = 384
 """Room for a chat template, a principle and a request, in tokens."""
 DEMONSTRATION_TOKENS = 768
@@ -121,4 +124,6 @@ def context_tokens(recipe: Recipe) -> int:
     chain = 2 * settings.response_tokens + settings.critique_tokens + 3 * TURN_TOKENS
     chain += settings.few_shot * DEMONSTRATION_TOKENS
     prompts = settings.prompt_tokens + 2 * TURN_TOKENS
+    if settings.prompts_per_request > 1:
+        prompts += settings.prompts_per_request * BRIEF_TOKENS + SHOWN_BYTES // 2
     return -(-max(chain, prompts, 1024) // 256) * 256

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from jobs.common.errors import ConfigError
 from jobs.common.jsonl import read_records
 from jobs.common.records import Failure, RedTeamPrompt, Response
-from jobs.generate.chain import Chained, Chains, Initial
+from jobs.generate.chain import Chained, Chains
+from jobs.generate.engine import Engine
 from jobs.generate.freeze import frozen_prompts
+from jobs.generate.initial import Initial
+from jobs.generate.judge import Judge
 from jobs.generate.requests import Sampling
+from jobs.generate.rewrite import Rewriter
+from jobs.generate.rounds import Rounds
 from jobs.generate.session import Session
 
 
@@ -31,18 +37,10 @@ async def make_chains(session: Session) -> tuple[list[RedTeamPrompt], list[Chain
         UnavailableError: an endpoint cannot be used.
         StoppedError: the budget is used up.
     """
-    recipe = session.context.recipe
     async with AsyncExitStack() as stack:
         engine = await session.connect(stack)
         prompts = await frozen_prompts(session, engine)
-        chains = Chains(
-            engine,
-            _initial(session, prompts),
-            session.constitution,
-            recipe.generate,
-            session.sampling,
-            session.failed,
-        )
+        chains = _chains(session, engine, prompts)
         session.show("chains", 0, len(prompts))
         chained = await chains.run(prompts, lambda done, total: session.show("chains", done, total))
         for one in session.engines:
@@ -50,13 +48,22 @@ async def make_chains(session: Session) -> tuple[list[RedTeamPrompt], list[Chain
         return prompts, chained
 
 
-def _initial(session: Session, prompts: list[RedTeamPrompt]) -> Initial:
-    settings = session.context.recipe.initial
-    sampling = Sampling(settings.temperature, settings.top_p, session.context.recipe.seed)
+def _chains(session: Session, teacher: Engine, prompts: list[RedTeamPrompt]) -> Chains:
+    recipe, settings = session.context.recipe, session.context.recipe.generate
+    judge = Judge(session.judge, recipe.judge, settings.tries, recipe.seed) if session.judge else None
+    rounds = Rounds(teacher, session.constitution, settings, session.sampling, judge)
+    rewriter = Rewriter(teacher, settings, session.sampling) if settings.balance else None
+    return Chains(_initial(session, teacher, prompts), rounds, rewriter, session.failed)
+
+
+def _initial(session: Session, teacher: Engine, prompts: list[RedTeamPrompt]) -> Initial:
+    recipe, settings = session.context.recipe, session.context.recipe.initial
+    sampling = Sampling(settings.temperature, settings.top_p, recipe.seed)
+    initial = Initial(settings.model, sampling, teacher, recipe.generate, settings.samples)
     if settings.endpoint == "teacher":
-        return Initial(f"{session.endpoints.teacher.model} (invented)", sampling)
+        return replace(initial, model=f"{teacher.endpoint.model} (invented)")
     if settings.endpoint != "file":
-        return Initial(settings.model, sampling, student=session.student)
+        return replace(initial, student=session.student)
     path = session.context.folder / "initial" / "responses.jsonl"
     first = f"Run: {session.context.command('initial')}, then: {session.rerun} (in containers, make sft does both)"
     if not path.exists():
@@ -66,4 +73,4 @@ def _initial(session: Session, prompts: list[RedTeamPrompt]) -> Initial:
     missing = [prompt.id for prompt in prompts if prompt.id not in texts]
     if missing:
         raise ConfigError(f"{path} lacks {len(missing)} of {len(prompts)} prompts, first {missing[0]}. {first}")
-    return Initial(responses[0].model if responses else settings.model, sampling, texts=texts)
+    return replace(initial, model=responses[0].model if responses else settings.model, texts=texts)

@@ -15,7 +15,7 @@ from jobs.generate.accounts import student_price
 from jobs.generate.budget import Tariff
 from jobs.generate.embedded import MOST_SERVERS
 from jobs.generate.opening import logical_endpoints
-from jobs.generate.plan_steps import Asked, Span, Step
+from jobs.generate.plan_span import Asked, Span, Step
 
 OLD_PRICES_DAYS = 180
 """Age from which prices are worth reading again."""
@@ -89,6 +89,8 @@ def minutes(step: Step, recipe: Recipe) -> Span:
 
 
 def _remote_minutes(speed: Speed, requests: float, tokens_out: float, recipe: Recipe) -> float:
+    if not requests:
+        return 0.0
     one_s = speed.wait_s + tokens_out / requests / speed.tokens_per_s
     return max(1.0, requests / min(speed.in_flight, recipe.teacher.concurrency)) * one_s / 60
 

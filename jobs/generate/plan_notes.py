@@ -9,7 +9,8 @@ from jobs.common.settings import Recipe
 from jobs.generate import plan_cost
 from jobs.generate.accounts import OWN_SERVER
 from jobs.generate.plan_habits import Habits
-from jobs.generate.plan_steps import Span, Step
+from jobs.generate.plan_judged import EDITED, JUDGED, REWRITTEN, ROUNDS
+from jobs.generate.plan_span import Span, Step
 from jobs.generate.plan_table import Row, count, money
 
 ROOM = 1.3
@@ -28,6 +29,11 @@ def assumption_lines(recipe: Recipe, steps: list[Step], habits: Habits) -> list[
         f"attempts that break off without a reply come on top (budget_usd and budget_tokens count them)",
         "tokens: by SmolLM2's tokenizer; exact for the embedded model, an estimate for others; max counts bytes",
     ]
+    if recipe.judge.rule != "off" or recipe.generate.balance:
+        lines.append(
+            f"judge:  likely assumes {min(ROUNDS, recipe.generate.max_revisions):g} rounds of critique and revision, "
+            f"and for each pair {JUDGED:g} more verdicts, {REWRITTEN:g} rewrites and {EDITED:g} minimal edits"
+        )
     if recipe.initial.endpoint == "file":
         lines.append("file:   initial responses take no request here; cai respond --system base writes them on the GPU")
     return [*lines, *_time_lines(recipe, steps)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jobs.common.settings import Recipe
 from jobs.generate.plan_cost import dollars, minutes
-from jobs.generate.plan_steps import Span, Step
+from jobs.generate.plan_span import Span, Step
 
 NAME_WIDTH = 17
 WIDTHS, LAST_WIDTHS = (6, 7, 6), (5, 7, 5)

@@ -32,6 +32,8 @@ class Text:
     text: str
     trimmed: bool = False
     """Cut off at the token limit and trimmed to whole sentences."""
+    sample_index: int = 0
+    """Which repeat of the request gave it, from 0."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def read_prompts(reply: Reply, asked: int) -> list[str]:
         items = [_whole_sentences(raw) if cut else raw]
     elif cut:
         items = items[:-1]
-    return [text for item in items if (text := _strip_quotes(item))]
+    return [text for item in items if (text := one_line(item))]
 
 
 def _json_prompts(raw: str) -> list[str]:
@@ -98,7 +100,7 @@ def _json_prompts(raw: str) -> list[str]:
         value = [_json(f'"{part}"') for part in _STRING.findall(raw[bracket + 1 :])] if bracket >= 0 else []
     if not isinstance(value, list):
         return []
-    return [text for item in value if isinstance(item, str) and (text := _strip_quotes(item))]
+    return [text for item in value if isinstance(item, str) and (text := one_line(item))]
 
 
 def _trimmed(raw: str) -> Text | Rejected:
@@ -121,8 +123,13 @@ def _judge(text: str) -> Text | Rejected:
     return Text(text)
 
 
+def sentence_ends(text: str) -> list[int]:
+    """Where the sentences of a text end, as offsets."""
+    return [match.end() for match in _SENTENCE_END.finditer(text)]
+
+
 def _whole_sentences(text: str) -> str:
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    ends = sentence_ends(text)
     return text[: ends[-1]] if ends else ""
 
 
@@ -132,7 +139,8 @@ def _clean(text: str) -> str:
     return _FENCE.sub("", text).strip().encode("utf-8", "replace").decode()
 
 
-def _strip_quotes(text: str) -> str:
+def one_line(text: str) -> str:
+    """A message as one line, without quotation marks and emphasis around the whole of it."""
     text = " ".join(_clean(text).split()).strip("*_ ")
     if len(text) > 1 and text[0] + text[-1] in {'""', "''", "“”", "\u2018\u2019", "«»"}:
         text = text[1:-1].strip()

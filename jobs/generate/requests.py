@@ -12,6 +12,9 @@ Step = Literal[
     "prompts", "twins", "initial", "critique", "revision", "judge", "grade", "rewrite", "edit", "draft", "lint"
 ]
 
+CHOICES: dict[str, tuple[str, ...]] = {"judge": ("A", "B"), "grade": ("1", "2", "3", "4", "5")}
+"""Step → what its reply chooses between; other steps write text."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -62,6 +65,8 @@ class ChatRequest:
     schema: Schema | None = None
     sample_index: int = 0
     """Repeat of the same request, from 0; a rejected reply is asked again under the next one."""
+    choices: tuple[str, ...] = ()
+    """What the reply chooses between, each one token such as `A`; asks for the probability of each."""
     lane: int = field(default=0, compare=False)
     """Worker that asks; its requests go to one embedded server, which has their prefix in memory. Not in the key."""
 
@@ -84,6 +89,7 @@ class ChatRequest:
         parts = [_settings(self.sampling, self.schema, self.prompt_version), str(self.sample_index)]
         for turn in self.turns:
             parts += (turn.role, turn.content)
+        parts += self.choices  # none, and the key is that of a request of an older version
         # Each part after its length: no two lists of parts run together into the same text.
         text = "".join([f"{len(part)}:{part}" for part in parts])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

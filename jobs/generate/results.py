@@ -37,7 +37,7 @@ def finish(stage: OpenStage, session: Session, prompts: list[RedTeamPrompt], cha
             f"{stage.folder}: not one row was kept of {len(prompts)} prompts ({reasons or 'no prompt was accepted'}). "
             f"Look at dropped.jsonl and failures.jsonl there; a stronger teacher.model usually helps."
         )
-    outputs += tables.write_rows(stage.folder, prompts, rows.kept)
+    outputs += tables.write_rows(stage.folder, prompts, rows.kept, rows.pairs, rows.comparisons)
     counts = rows.counts(prompts) | {"failures": len(failures)}
     measures = _measures(session, rows, by_failure)
     outputs.append(stage.folder / "data" / "README.md")
@@ -71,6 +71,8 @@ def _measures(session: Session, rows: Sorted, by_failure: Counter[str]) -> dict[
         "account": account(session.context, session.journal, session.prices),
         "prices_dated": price.dated if price else None,
         "failures_by_reason": dict(by_failure),
+        "judge_rule": recipe.judge.rule,
+        **rows.judged(),
     }
 
 
@@ -80,6 +82,12 @@ def _rows_usd(session: Session) -> float | None:
     return None if None in costs else sum(cost or 0.0 for cost in costs)
 
 
+def _verdicts(result: Result) -> str:
+    """What the judge said, in words; nothing where nobody judged."""
+    said = result.measures["verdicts"]
+    return f"judge: {', '.join(f'{count} {verdict}' for verdict, count in said.items())}; " if said else ""
+
+
 def _say_done(stage: OpenStage, session: Session, result: Result) -> None:
     context, counts, tokens = stage.context, result.counts, result.tokens
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(result.dropped.items()))
@@ -87,7 +95,8 @@ def _say_done(stage: OpenStage, session: Session, result: Result) -> None:
     paid = money(result.cost_usd, price.dated if price else None, free=all(one.tariff.free for one in session.meters))
     say(
         f"generate: {counts['sft']} SFT rows, {counts['pairs']} pairs, {counts['held_out_prompts']} held-out prompts "
-        f"of {counts['prompts']} prompts; dropped: {reasons or 'none'}; {counts['failures']} failures; "
+        f"of {counts['prompts']} prompts; {_verdicts(result)}dropped: {reasons or 'none'}; "
+        f"{counts['failures']} failures; "
         f"{tokens['prompt_tokens']} tokens in, {tokens['reply_tokens']} out; {paid}"
     )
     if counts["failures"]:

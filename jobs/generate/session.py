@@ -41,16 +41,20 @@ class Session:
     prices: Tariffs
     budget: Budget
     engines: list[Engine] = field(default_factory=list)
-    """The teacher's, then the student's where it has one of its own."""
+    """The teacher's, then the student's and the judge's where they have one of their own."""
     student: Engine | None = None
     """Who writes initial responses; None for `file` and `teacher`."""
+    judge: Engine | None = None
+    """Who compares answers: the teacher, or another model at its endpoint; None where nobody does."""
+    stage: str = "generate"
+    """Stage that asks: `generate` or `repair`."""
     failures: int = 0
     _shown: tuple[str, int, int] = ("starting", 0, 0)
 
     @property
     def rerun(self) -> str:
         """The command that goes on later."""
-        return self.context.command("generate")
+        return self.context.command(self.stage)
 
     @property
     def sampling(self) -> Sampling:
@@ -84,9 +88,11 @@ class Session:
             self.engines.append(self.student)
             if self.endpoints.student.logical == self.endpoints.teacher.logical:  # they go down together
                 self.student.sender = replace(self.student.sender, breaker=teacher.sender.breaker)
+        await self._connect_judge(stack, teacher)
         if settings.mode == "batch":
-            desk = open_desk(teacher.sender, settings.max_attempts, self._student_is_asked)
-            teacher.desk = await stack.enter_async_context(desk)
+            for one in {id(engine): engine for engine in (teacher, self.judge) if engine}.values():
+                desk = open_desk(one.sender, settings.max_attempts, self._student_is_asked)
+                one.desk = await stack.enter_async_context(desk)
         elif waiting := still_waiting(self.journal, self.context.run, teacher.endpoint):
             say(
                 f"generate: {len(waiting)} requests of this run wait in batches at {teacher.endpoint.shown}; "
@@ -95,6 +101,19 @@ class Session:
         beat = asyncio.create_task(self._beat())
         stack.callback(beat.cancel)
         return teacher
+
+    async def _connect_judge(self, stack: AsyncExitStack, teacher: Engine) -> None:
+        """The teacher's own engine, or one for another model at its endpoint, with its limits and prices."""
+        recipe = self.context.recipe
+        model = recipe.judge.model or teacher.endpoint.model
+        self.judge = None if recipe.judge.rule == "off" else teacher
+        if self.judge is None or model == teacher.endpoint.model:
+            return
+        endpoint, run = replace(teacher.endpoint, model=model), Run(self.context.run, self.rerun)
+        opened = open_engine(endpoint, recipe.teacher, self.journal, run, self.budget)
+        self.judge = await stack.enter_async_context(opened)
+        self.judge.sender = replace(self.judge.sender, breaker=teacher.sender.breaker)  # they go down together
+        self.engines.append(self.judge)
 
     def show(self, step: str, done: int, total: int) -> None:
         """Show progress."""

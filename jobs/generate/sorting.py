@@ -1,23 +1,29 @@
-"""Finished chains through the filters: kept, dropped with a reason, or failed."""
+"""Finished chains: kept, dropped with a reason, or failed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
 
-from jobs.common.records import Dropped, Failure, RedTeamPrompt, Revision
+from jobs.common.records import Comparison, Dropped, Failure, PreferencePair, RedTeamPrompt, Revision
 from jobs.generate.chain import Chained
-from jobs.generate.filters import revision_fault
+from jobs.generate.filters import Drop
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sorted:
-    """Chains after the filters."""
+    """Chains after the filters, each list in the order of the prompts."""
 
-    kept: list[Revision]
-    dropped: list[Dropped]
-    failures: list[Failure]
-    trimmed: int
+    kept: list[Revision] = field(default_factory=list)
+    pairs: dict[str, PreferencePair] = field(default_factory=dict)
+    """By id, of kept chains in `dpo` and `held_out`."""
+    comparisons: list[Comparison] = field(default_factory=list)
+    """Of kept and dropped chains."""
+    dropped: list[Dropped] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    trimmed: int = 0
     """Texts of kept chains that were cut off and trimmed to whole sentences."""
 
     def counts(self, prompts: list[RedTeamPrompt]) -> dict[str, int]:
@@ -31,35 +37,46 @@ class Sorted:
             "pairs": splits["dpo"],
             "held_out_pairs": splits["held_out"],
             "trimmed_texts": self.trimmed,
+            "benign_twins": sum(row.kind == "benign_twin" for row in self.kept),
+            "rewrites": sum(pair.chosen_by == "rewrite" for pair in self.pairs.values()),
+            "minimal_edits": sum(pair.rejected_by == "minimal_edit" for pair in self.pairs.values()),
+        }
+
+    def judged(self) -> dict[str, Any]:
+        """What the judge said, for the manifest; of nobody where nobody judged."""
+        sure = [row.preference_probability for row in self.kept if row.preference_probability is not None]
+        return {
+            "judge": self.comparisons[0].model if self.comparisons else None,
+            "comparisons": len(self.comparisons),
+            "verdicts": dict(sorted(Counter(one.verdict for one in self.comparisons).items())),
+            "mean_preference_probability": fmean(sure) if sure else None,
         }
 
 
 def sort_chains(chained: list[Chained | Failure]) -> Sorted:
     """Kept, dropped and failed chains, in the order of the prompts; the same revision is kept once."""
-    found, trimmed = Sorted([], [], [], 0), 0
+    found = Sorted()
     seen: set[str] = set()
     for one in chained:
         if isinstance(one, Failure):
             found.failures.append(one)
             continue
-        row = one.revision
-        text = " ".join(row.revision.split()).lower()
-        fault = revision_fault(row.initial_response, row.critique, row.revision)
-        if not fault and text in seen:
-            fault = ("duplicate", "another row has the same revision")
-        if fault:
-            reason, detail = fault
-            found.dropped.append(
-                Dropped(
-                    id=row.id,
-                    principle_id=row.principle_id,
-                    drop_reason=reason,
-                    detail=detail,
-                    record=row.model_dump(mode="json"),
-                )
-            )
+        found.comparisons += one.comparisons
+        text = " ".join(one.revision.revision.split()).lower()
+        drop = one.drop or (("duplicate", "another row has the same revision") if text in seen else None)
+        if drop:
+            found.dropped.append(_dropped(one.revision, drop))
             continue
         seen.add(text)
-        found.kept.append(row)
-        trimmed += one.trimmed
-    return replace(found, trimmed=trimmed)
+        found.kept.append(one.revision)
+        found.trimmed += one.trimmed
+        if one.pair:
+            found.pairs[one.pair.id] = one.pair
+    return found
+
+
+def _dropped(row: Revision, why: Drop) -> Dropped:
+    reason, detail = why
+    return Dropped(
+        id=row.id, principle_id=row.principle_id, drop_reason=reason, detail=detail, record=row.model_dump(mode="json")
+    )

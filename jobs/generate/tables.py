@@ -1,21 +1,31 @@
 """The files the stage leaves: JSONL for our own jobs, parquet for everyone else.
 
 `data/{train_sft,test_sft,train_prefs,test_prefs}.parquet` have exactly the columns and types of the Hub dataset
-HuggingFaceH4/cai-conversation-harmless, then ours, so that every recipe written for it reads ours. `test_*` hold the
+HuggingFaceH4/cai-conversation-harmless, then ours, so that every recipe written for it reads ours. `chosen` and
+`rejected` of `*_prefs` are the final pair, which may be a rewrite, another sample or a minimal edit. `test_*` hold the
 held-out chains and are for evaluation only.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from jobs.common.jsonl import write_atomic, write_records
-from jobs.common.records import Dropped, Failure, HeldOutPrompt, PreferencePair, RedTeamPrompt, Revision, SftExample
+from jobs.common.records import (
+    Comparison,
+    Dropped,
+    Failure,
+    HeldOutPrompt,
+    PreferencePair,
+    RedTeamPrompt,
+    Revision,
+    SftExample,
+)
 
 TEXT_COLUMNS = (
     "init_prompt",
@@ -27,23 +37,42 @@ TEXT_COLUMNS = (
     "prompt",
 )
 CHAT_COLUMNS = ("messages", "chosen", "rejected")
-OUR_COLUMNS = ("id", "principle_id", "split", "initial_model", "model", "prompt_version")
+OUR_COLUMNS = ("id", "principle_id", "split", "initial_model", "model", "prompt_version", "kind", "language")
+PAIR_COLUMNS = ("preference_probability", "chosen_by", "rejected_by")
+FILES = {"train_sft": "sft", "test_sft": "held_out", "train_prefs": "dpo", "test_prefs": "held_out"}
+"""Parquet file → its split."""
 
 
-def write_rows(folder: Path, prompts: list[RedTeamPrompt], kept: list[Revision]) -> list[Path]:
-    """Write every output made of kept chains and held-out prompts, and return the paths."""
+def write_rows(
+    folder: Path,
+    prompts: list[RedTeamPrompt],
+    kept: list[Revision],
+    pairs: Mapping[str, PreferencePair],
+    comparisons: list[Comparison],
+) -> list[Path]:
+    """Write every output made of kept chains and held-out prompts, and return the paths.
+
+    Args:
+        folder: the stage's folder.
+        prompts: all frozen prompts.
+        kept: the chains.
+        pairs: the pair of every chain in `dpo` and `held_out`, by id.
+        comparisons: everything the judge said.
+    """
     held_out = [revision for revision in kept if revision.split == "held_out"]
     records: dict[str, Sequence[BaseModel]] = {
         "revisions.jsonl": kept,
         "sft.jsonl": [sft_example(revision) for revision in kept if revision.split == "sft"],
-        "pairs.jsonl": [preference_pair(revision) for revision in kept if revision.split == "dpo"],
+        "pairs.jsonl": [pairs[revision.id] for revision in kept if revision.split == "dpo"],
         "held_out.jsonl": [held_out_prompt(prompt) for prompt in prompts if prompt.split == "held_out"],
         "held_out_sft.jsonl": [sft_example(revision) for revision in held_out],
-        "held_out_pairs.jsonl": [preference_pair(revision) for revision in held_out],
+        "held_out_pairs.jsonl": [pairs[revision.id] for revision in held_out],
+        "comparisons.jsonl": comparisons,
     }
     for name, rows in records.items():
         write_records(folder / name, rows)
-    return [folder / "prompts.jsonl", *(folder / name for name in records), *_write_parquet(folder / "data", kept)]
+    tables = write_parquet(folder / "data", kept, pairs)
+    return [folder / "prompts.jsonl", *(folder / name for name in records), *tables]
 
 
 def write_leftovers(folder: Path, dropped: list[Dropped], failures: list[Failure]) -> list[Path]:
@@ -62,11 +91,13 @@ def sft_example(revision: Revision) -> SftExample:
         completion=revision.revision,
         model=revision.model,
         prompt_version=revision.prompt_version,
+        kind=revision.kind,
+        language=revision.language,
     )
 
 
 def preference_pair(revision: Revision) -> PreferencePair:
-    """The preference pair of a chain: revision before initial response."""
+    """The plain preference pair of a chain: revision before initial response."""
     return PreferencePair(
         id=revision.id,
         principle_id=revision.principle_id,
@@ -76,6 +107,9 @@ def preference_pair(revision: Revision) -> PreferencePair:
         model=revision.model,
         rejected_model=revision.initial_model,
         prompt_version=revision.prompt_version,
+        kind=revision.kind,
+        language=revision.language,
+        preference_probability=revision.preference_probability,
     )
 
 
@@ -87,12 +121,16 @@ def held_out_prompt(prompt: RedTeamPrompt) -> HeldOutPrompt:
         prompt=prompt.prompt,
         model=prompt.model,
         prompt_version=prompt.prompt_version,
+        kind=prompt.kind,
+        twin_of=prompt.twin_of,
+        language=prompt.language,
     )
 
 
-def table_row(revision: Revision) -> dict[str, Any]:
-    """One parquet row."""
-    chosen = _chat(revision.prompt, revision.revision)
+def table_row(revision: Revision, pair: PreferencePair | None = None) -> dict[str, Any]:
+    """One parquet row: of a pair, or of the chain's own revision and initial response."""
+    pair = pair or preference_pair(revision)
+    chosen = _chat(revision.prompt, pair.chosen)
     return {
         "init_prompt": revision.prompt,
         "init_response": revision.initial_response,
@@ -103,13 +141,18 @@ def table_row(revision: Revision) -> dict[str, Any]:
         "prompt": revision.prompt,
         "messages": chosen,
         "chosen": chosen,
-        "rejected": _chat(revision.prompt, revision.initial_response),
+        "rejected": _chat(revision.prompt, pair.rejected),
         "id": revision.id,
         "principle_id": revision.principle_id,
         "split": revision.split,
         "initial_model": revision.initial_model,
         "model": revision.model,
         "prompt_version": revision.prompt_version,
+        "kind": revision.kind,
+        "language": revision.language,
+        "preference_probability": pair.preference_probability,
+        "chosen_by": pair.chosen_by,
+        "rejected_by": pair.rejected_by,
     }
 
 
@@ -117,18 +160,25 @@ def _chat(prompt: str, answer: str) -> list[dict[str, str]]:
     return [{"content": prompt, "role": "user"}, {"content": answer, "role": "assistant"}]
 
 
-def _write_parquet(folder: Path, kept: list[Revision]) -> list[Path]:
+def write_parquet(folder: Path, kept: Sequence[Revision], pairs: Mapping[str, PreferencePair]) -> list[Path]:
+    """Write the four parquet files and return the paths.
+
+    Args:
+        folder: the data folder.
+        kept: the chains.
+        pairs: by id, for the chains whose pair is not simply revision before initial response.
+    """
     import datasets
 
     datasets.disable_progress_bars()
     text = datasets.Value("string")
     columns: dict[str, Any] = dict.fromkeys(TEXT_COLUMNS, text)
     columns |= {name: [{"content": text, "role": text}] for name in CHAT_COLUMNS}
-    columns |= dict.fromkeys(OUR_COLUMNS, text)
-    files = {"train_sft": "sft", "test_sft": "held_out", "train_prefs": "dpo", "test_prefs": "held_out"}
+    columns |= dict.fromkeys((*OUR_COLUMNS, *PAIR_COLUMNS), text) | {PAIR_COLUMNS[0]: datasets.Value("float64")}
     paths = []
-    for name, split in files.items():
-        rows = [table_row(revision) for revision in kept if revision.split == split]
+    for name, split in FILES.items():
+        own = pairs if name.endswith("_prefs") else {}
+        rows = [table_row(revision, own.get(revision.id)) for revision in kept if revision.split == split]
         table = datasets.Dataset.from_dict(
             {column: [row[column] for row in rows] for column in columns}, features=datasets.Features(columns)
         )

@@ -94,3 +94,5 @@ class Data:
     """Models, licences, hashes, tokens, cost: shown as they are."""
     language: str = "en"
     """The constitution's language."""
+    constitution: str = UNKNOWN
+    """The constitution's name: which list of country markers the texts are held against."""

@@ -1,7 +1,8 @@
 """Check a constitution before a token is paid: `cai constitution check FILE`.
 
 Every finding is one line: file, line, field, what is wrong, value found. The first read error (encoding, unknown key,
-duplicate id) stops at once; the checks below are collected so that one run shows them all.
+duplicate id) stops at once; the checks below are collected so that one run shows them all. Remarks (texts that are
+alike, negative framing) are matters of judgement: they are printed and change no exit code.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jobs.common.console import say
 from jobs.common.constitution import Constitution, Principle, read_constitution
 from jobs.common.errors import ConfigError
 from jobs.common.yamlfile import YamlFile
+from jobs.measure.constitution import Remark, text_remarks
 
 NEAR_DUPLICATE = 0.6
 """Jaccard similarity of word 3-grams from which two texts count as the same (Broder 1997, resemblance)."""
@@ -26,8 +28,12 @@ STEM_LETTERS = 5
 TEXT_FIELDS = ("text", "critique_request", "revision_request")
 
 
-def check_constitution(path: Path) -> None:
+def check_constitution(path: Path, *, remarks: bool = True) -> None:
     """Check one file and print what was found.
+
+    Args:
+        path: the file.
+        remarks: also print what its texts make one remark; `False` where the teacher is asked next and tells more.
 
     Raises:
         ConfigError: something is wrong; the last line counts the findings, each is printed before it.
@@ -39,8 +45,12 @@ def check_constitution(path: Path) -> None:
     if findings:
         plural = "fault" if len(findings) == 1 else "faults"
         raise ConfigError(f"{path}: {len(findings)} {plural}. Guide: docs/write-a-constitution.md.")
+    told = text_remarks(constitution) if remarks else []
+    for remark in told:
+        say(_remark_line(remark, constitution, file))
     demonstrations = f", {len(constitution.few_shot)} demonstrations" if constitution.few_shot else ""
-    say(f"{path}: {len(constitution.principles)} principles{demonstrations}, no faults.")
+    count = f", {len(told)} {'remark' if len(told) == 1 else 'remarks'}" if told else ""
+    say(f"{path}: {len(constitution.principles)} principles{demonstrations}, no faults{count}.")
 
 
 def find_faults(constitution: Constitution, file: YamlFile) -> Iterator[str]:
@@ -76,6 +86,12 @@ def _near_duplicates(constitution: Constitution, field: str, file: YamlFile) -> 
                 f"{where}: principle {two.id!r}: {field} is nearly the same as {one.id!r}'s, "
                 f"found {_excerpt(getattr(two, field))}."
             )
+
+
+def _remark_line(remark: Remark, constitution: Constitution, file: YamlFile) -> str:
+    index = constitution.principles.index(constitution.principle(remark.principle_id))
+    where = file.where(("principles", index, "text"))
+    return f"{where}: principle {remark.principle_id!r}: remark: {remark.finding}, {remark.evidence}. {remark.advice}"
 
 
 def _words(text: str) -> list[str]:

@@ -1,207 +1,159 @@
-"""Import data the original authors published, as a finished generate stage: `cai import`.
+"""Import data that others made, as a finished generate stage: `cai import`.
 
-Their three JSON shapes (red-team prompts; critiques and revisions; preference pairs) share keys: `"3"` is the fourth
-principle of their list, `"3_4"` its fifth prompt. Rows that cannot be trusted
-are named in `dropped.jsonl`, never mended.
+Takes the original authors' three JSON files (import_original.py), and any number of JSONL, JSON and parquet files or
+folders of them (import_files.py, import_rows.py). Prompts are clustered and split here (import_split.py), so that every
+later stage has its ledger; a row that cannot be trusted is named in dropped.jsonl, never mended.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.common.console import say
-from jobs.common.constitution import Constitution
-from jobs.common.errors import DataError
+from jobs.common.errors import ConfigError, DataError
 from jobs.common.jsonl import sha256_file, write_records
-from jobs.common.original import Row, read_red_team, read_rows
 from jobs.common.records import (
-    Dropped,
     HeldOutPrompt,
     PreferencePair,
     RedTeamPrompt,
     Revision,
     SftExample,
     Split,
-    record_id,
 )
-from jobs.common.split import SplitShares, assign_splits
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
+from jobs.prepare.import_files import SourceFile, source_files
+from jobs.prepare.import_found import VERSION, Found
+from jobs.prepare.import_original import read_original
+from jobs.prepare.import_rows import read_file
+from jobs.prepare.import_split import split_prompts
 
-VERSION = "imported"
-PREFERENCE_FIELDS = {"prompt": "prompt", "chosen": "chosen_response", "rejected": "rejected_response"}
-SFT_FIELDS = {
-    "prompt": "initial_prompt",
-    "initial_response": "initial_response",
-    "critique_request": "critique_prompt",
-    "critique": "critique_response",
-    "revision_request": "revision_prompt",
-    "revision": "revision_response",
-}
+RULES = 2
+"""Raised when the same sources give other rows."""
+
+Trained = TypeVar("Trained", SftExample, PreferencePair)
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The three files."""
+    """What is imported: the original's three files together, other files and folders, or both."""
 
-    red_team: Path
-    sft: Path
-    preferences: Path
+    red_team: Path | None = None
+    sft: Path | None = None
+    preferences: Path | None = None
+    others: tuple[Path, ...] = ()
+    """Files (.jsonl, .json, .parquet), or folders of them such as the snapshot of a Hub dataset."""
 
+    @property
+    def original(self) -> tuple[Path, ...]:
+        """The original's three files, or none.
 
-@dataclass(frozen=True)
-class _Kept:
-    prompts: dict[str, RedTeamPrompt]
-    """By the original's key, such as `3_4`."""
-    revisions: list[Revision]
-    pairs: list[PreferencePair]
-    dropped: list[Dropped]
+        Raises:
+            ConfigError: only some of them were given.
+            DataError: one is not there.
+        """
+        given = {"--red-team": self.red_team, "--sft": self.sft, "--preferences": self.preferences}
+        if missing := [name for name, path in given.items() if path is None]:
+            if len(missing) == len(given):
+                return ()
+            raise ConfigError(f"cai import: {', '.join(missing)} missing; the original's three files belong together.")
+        if absent := [str(path) for path in given.values() if path and not path.is_file()]:
+            raise DataError(f"{', '.join(absent)}: no such file.")
+        return tuple(path for path in given.values() if path)
 
 
 def import_data(context: RunContext, sources: Sources) -> None:
-    """Write the generate stage of a run from the three files.
+    """Write the generate stage of a run from its sources.
 
     Raises:
+        ConfigError: no source was given, or one or two of the original's three files.
         DataError: a file has another shape, a key points past the constitution, or every row was dropped.
     """
-    constitution = context.constitution()
+    original, files = sources.original, source_files(sources.others)
+    if not original and not files:
+        raise ConfigError(
+            "cai import: nothing to import. Give files or folders, or --red-team, --sft and --preferences."
+        )
     recipe = context.recipe
-    if missing := [str(path) for path in vars(sources).values() if not path.is_file()]:
-        raise DataError(f"{', '.join(missing)}: no such file.")
+    hashes = _hashes(original, files)
     ingredients = {
-        "import": {name: sha256_file(path) for name, path in vars(sources).items()},
-        "constitution": constitution.sha256,
+        "import": hashes,
+        "rules": RULES,
+        "constitution": context.constitution().sha256,
         "shares": [recipe.generate.held_out_fraction, recipe.generate.sft_fraction, recipe.seed],
+        "held_out_principles": sorted(recipe.generate.held_out_principles),
     }
-    plan = StagePlan("generate", ingredients, parents=("fetch",), lock="cpu")
-    with open_stage(context, plan) as stage:
+    with open_stage(context, StagePlan("generate", ingredients, parents=("fetch",), lock="cpu")) as stage:
         if stage is None:
             return
-        kept = _read(context, constitution, sources)
-        if not kept.revisions or not kept.pairs:
-            reasons = dict(Counter(dropped.drop_reason for dropped in kept.dropped))
-            raise DataError(f"{sources.sft} and {sources.preferences}: nothing left to train on; dropped: {reasons}.")
-        _write(stage, kept)
+        found = _read(context, original, files)
+        enough = found.examples and found.pairs if original else found.examples or found.pairs
+        if not enough:
+            reasons = dict(Counter(row.drop_reason for row in found.dropped))
+            first = f" First: {found.dropped[0].detail}." if found.dropped else ""
+            raise DataError(f"{', '.join(hashes)}: nothing left to train on; dropped: {reasons}.{first}")
+        _write(stage, found, split_prompts(found, recipe))
 
 
-def _read(context: RunContext, constitution: Constitution, sources: Sources) -> _Kept:
-    texts = read_red_team(sources.red_team)
-    generate = context.recipe.generate
-    principles = {key: _principle_id(constitution, key, sources.red_team) for key in texts}
-    ids = {key: record_id(principles[key], text) for key, text in texts.items()}
-    shares = SplitShares(generate.held_out_fraction, generate.sft_fraction, context.recipe.seed)
-    splits = assign_splits(((principles[key], ids[key]) for key in texts), shares)
-    # One text under two principles has two ids but one split: what is held out must not be trained under another id.
-    by_text: dict[str, Split] = {}
-    for key, text in texts.items():
-        splits[ids[key]] = by_text.setdefault(text, splits[ids[key]])
-    prompts = {
-        key: RedTeamPrompt(
-            id=ids[key], principle_id=principles[key], prompt=text, split=splits[ids[key]],
-            model=VERSION, prompt_version=VERSION, sample_index=0,
-        )
-        for key, text in texts.items()
-    }  # fmt: skip
-    kept = _Kept(prompts, [], [], [])
-    for row in read_rows(sources.sft, SFT_FIELDS):
-        if prompt := _usable(row, kept):
-            kept.revisions.append(_revision(prompt, row.texts))
-    for row in read_rows(sources.preferences, PREFERENCE_FIELDS):
-        if prompt := _usable(row, kept):
-            kept.pairs.append(_pair(prompt, row.texts))
-    return kept
+def _hashes(original: tuple[Path, ...], files: Sequence[SourceFile]) -> dict[str, str]:
+    named = dict(zip(("red_team", "sft", "preferences"), original, strict=False))
+    hashes = {name: sha256_file(path) for name, path in named.items()}
+    for file in files:
+        name, number = file.name, 2
+        while name in hashes:  # two folders may hold files of one name
+            name, number = f"{file.name} ({number})", number + 1
+        hashes[name] = sha256_file(file.path)
+    return hashes
 
 
-def _shared(prompt: RedTeamPrompt) -> dict[str, str]:
-    return {"id": prompt.id, "principle_id": prompt.principle_id, "model": VERSION, "prompt_version": VERSION}
+def _read(context: RunContext, original: tuple[Path, ...], files: Sequence[SourceFile]) -> Found:
+    found, constitution = Found(), context.constitution()
+    if original:
+        read_original(found, constitution, *original)
+    principles = {principle.id for principle in constitution.principles}
+    for file in files:
+        read_file(found, file, principles)
+    return found
 
 
-def _pair(prompt: RedTeamPrompt, texts: dict[str, str]) -> PreferencePair:
-    made = {"rejected_model": VERSION, "chosen_by": "imported", "rejected_by": "imported"}
-    return PreferencePair.model_validate(_shared(prompt) | made | texts)
+def _write(stage: OpenStage, found: Found, prompts: list[RedTeamPrompt]) -> None:
+    splits: dict[str, Split] = {prompt.id: prompt.split for prompt in prompts}
 
+    def of(rows: Sequence[Trained], split: Split) -> list[Trained]:
+        return [row for row in rows if splits[row.id] == split]
 
-def _revision(prompt: RedTeamPrompt, texts: dict[str, str]) -> Revision:
-    return Revision.model_validate(_shared(prompt) | {"split": prompt.split, "initial_model": VERSION} | texts)
-
-
-def _principle_id(constitution: Constitution, key: str, path: Path) -> str:
-    position = int(key.split("_")[0])
-    if position >= len(constitution.principles):
-        count = len(constitution.principles)
-        raise DataError(
-            f"{path}: key {position} is principle number {position + 1}, but {constitution.name} has {count}. "
-            "Choose the constitution the data was made for: --set constitution=..."
-        )
-    return constitution.principles[position].id
-
-
-def _usable(row: Row, kept: _Kept) -> RedTeamPrompt | None:
-    """The red-team prompt a row belongs to, or None after noting why the row was dropped."""
-    prompt = kept.prompts.get(row.key)
-    reason, detail = _fault(row, prompt)
-    if prompt is not None and reason is None:
-        return prompt
-    principle_id = prompt.principle_id if prompt else "unknown"
-    kept.dropped.append(
-        Dropped(
-            id=prompt.id if prompt else row.key,
-            principle_id=principle_id,
-            drop_reason=reason or "unknown_key",
-            detail=f"{row.path.name} {row.key}: {detail}",
-            record=dict(row.texts),
-        )
-    )
-    return None
-
-
-def _fault(row: Row, prompt: RedTeamPrompt | None) -> tuple[str | None, str]:
-    if prompt is None:
-        return "unknown_key", "no red-team prompt has this key"
-    if empty := [field for field, text in row.texts.items() if not text.strip()]:
-        return "empty", f"empty {', '.join(empty)}"
-    if row.texts["prompt"] == prompt.prompt:
-        return None, ""
-    detail = f"prompt {row.texts['prompt'][:80]!r} is not the red-team prompt {prompt.prompt[:80]!r}"
-    same_words = re.findall(r"\w+", row.texts["prompt"].lower()) == re.findall(r"\w+", prompt.prompt.lower())
-    return ("prompt_punctuation_differs" if same_words else "prompt_differs"), detail
-
-
-def _write(stage: OpenStage, kept: _Kept) -> None:
-    splits = {prompt.id: prompt.split for prompt in kept.prompts.values()}
-    examples = [
-        SftExample(
-            id=row.id, principle_id=row.principle_id, prompt=row.prompt, completion=row.revision,
-            model=VERSION, prompt_version=VERSION,
-        )
-        for row in kept.revisions
-    ]  # fmt: skip
-    held_out = [
-        HeldOutPrompt(
-            id=row.id, principle_id=row.principle_id, prompt=row.prompt, model=VERSION, prompt_version=VERSION
-        )
-        for row in kept.prompts.values()
-        if row.split == "held_out"
-    ]
-    files: dict[str, list[Any]] = {
-        "prompts.jsonl": list(kept.prompts.values()),
-        "revisions.jsonl": kept.revisions,
-        "sft.jsonl": [row for row in examples if splits[row.id] == "sft"],
-        "pairs.jsonl": [row for row in kept.pairs if splits[row.id] == "dpo"],
-        "held_out.jsonl": held_out,
-        "held_out_sft.jsonl": [row for row in examples if splits[row.id] == "held_out"],
-        "held_out_pairs.jsonl": [row for row in kept.pairs if splits[row.id] == "held_out"],
-        "dropped.jsonl": kept.dropped,
+    files: dict[str, Sequence[Any]] = {
+        "prompts.jsonl": prompts,
+        "revisions.jsonl": [Revision.model_validate(it | {"split": splits[it["id"]]}) for it in found.chains],
+        "sft.jsonl": of(found.examples, "sft"),
+        "pairs.jsonl": of(found.pairs, "dpo"),
+        "held_out.jsonl": [_held_out(prompt) for prompt in prompts if prompt.split == "held_out"],
+        "held_out_sft.jsonl": of(found.examples, "held_out"),
+        "held_out_pairs.jsonl": of(found.pairs, "held_out"),
+        "comparisons.jsonl": [],
+        "dropped.jsonl": found.dropped,
         "failures.jsonl": [],
     }
     for name, rows in files.items():
         write_records(stage.folder / name, rows)
-    dropped = dict(Counter(row.drop_reason for row in kept.dropped))
-    for row in kept.dropped:
-        say(f"import: dropped {row.drop_reason}: {row.detail}")
-    counts = {name.removesuffix(".jsonl"): len(rows) for name, rows in files.items()}
+    found.say_dropped()
+    counts = {name.removesuffix(".jsonl"): len(rows) for name, rows in files.items()} | {
+        "sft_rows_of_dpo_prompts": len(of(found.examples, "dpo")),
+        "pairs_of_sft_prompts": len(of(found.pairs, "sft")),
+        "clusters": len({prompt.cluster for prompt in prompts}),
+    }
+    dropped = dict(Counter(row.drop_reason for row in found.dropped))
     stage.finish(Result(outputs=[stage.folder / name for name in files], counts=counts, dropped=dropped))
     say(f"import: {counts}, dropped {dropped}")
+    for name, stage_name in (("sft", "sft"), ("pairs", "dpo")):
+        if not counts[name]:
+            say(f"import: {name}.jsonl has no rows, so cai {stage_name} has nothing to train on")
+
+
+def _held_out(prompt: RedTeamPrompt) -> HeldOutPrompt:
+    return HeldOutPrompt(
+        id=prompt.id, principle_id=prompt.principle_id, prompt=prompt.prompt, model=VERSION, prompt_version=VERSION
+    )

@@ -14,10 +14,10 @@ from jobs.common.errors import ConfigError, DataError
 from jobs.common.live import duration, usd
 from jobs.prepare.run_state import Begun, Holder, Manifest, Progress, holder, read_document
 
-STAGES = ("fetch", "generate", "initial", "sft", "dpo", "respond")
+STAGES = ("fetch", "generate", "initial", "repair", "audit", "sft", "dpo", "respond")
 """Stages that have a folder, in the order of a run."""
-NOT_ALWAYS = {"initial"}
-"""Stages of some recipes, shown once they are begun."""
+NOT_ALWAYS = {"initial", "repair", "audit"}
+"""Stages that not every run has, shown once they are begun."""
 NOT_RUNS = {"models", "journal"}
 OLD_NEWS_S = 15.0
 """Age of progress.json from which it is told, in seconds."""

@@ -1,4 +1,4 @@
-"""The rows of one training stage: checked against the held-out prompts, measured, and dropped with a reason."""
+"""The rows of one training stage: checked against the split ledger, measured, and dropped with a reason."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.common.jsonl import read_records, write_records
-from jobs.common.records import Dropped, HeldOutPrompt
-from jobs.common.stage import OpenStage, RunContext
-from jobs.train.examples import Fitted, Row, fit, require_disjoint, require_few_lost, require_rows
+from jobs.common.data_stage import data_stage
+from jobs.common.errors import DataError
+from jobs.common.jsonl import write_records
+from jobs.common.ledger import Ledger, read_ledger
+from jobs.common.records import Dropped, Split
+from jobs.common.stage import OpenStage, RunContext, finished_manifest
+from jobs.train.examples import Fitted, Row, fit, require_few_lost, require_rows, user_texts
 
 MAX_HELD_OUT = 256
 """Held-out rows behind the losses and margins of a manifest: more would cost time and hardly change the figure."""
@@ -23,7 +26,7 @@ class Data:
     held_out: Fitted
     """For evaluation only, shortest first."""
     refused: list[Dropped]
-    """Mix-in rows that hold a held-out prompt."""
+    """Mix-in rows that hold a held-out prompt, or nearly so."""
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -44,15 +47,32 @@ class Data:
         }
 
 
-def held_out_prompts(context: RunContext, rows: Sequence[Row]) -> list[HeldOutPrompt]:
-    """The run's held-out prompts, after checking that no training row is one of them.
+def checked_ledger(context: RunContext, rows: Sequence[Row], split: Split) -> Ledger:
+    """The run's split ledger, after checking that every row of ours may train this split.
 
     Raises:
-        DataError: a training row has the id or the text of a held-out prompt.
+        DataError: a row meets a prompt of another split by id, words or nearness, or is about a principle that the
+            recipe holds out; names the first, both splits and the next command.
     """
-    held_out = read_records(context.folder / "generate" / "held_out.jsonl", HeldOutPrompt)
-    require_disjoint(rows, held_out)
-    return held_out
+    ledger = read_ledger(context)
+    for row in rows:
+        fault = None
+        if row.principle_id in context.recipe.generate.held_out_principles:
+            fault = f"is about {row.principle_id}, held out whole (generate.held_out_principles)"
+        elif hit := ledger.conflict(row.id, user_texts(row.prompt), split):
+            fault = str(hit)
+        if fault:
+            raise DataError(
+                f"{context.folder / data_stage(context)}: row {row.id} of {split} {fault}; it must not train {split}. "
+                f"{_made_again(context)}"
+            )
+    return ledger
+
+
+def _made_again(context: RunContext) -> str:
+    if "import" in finished_manifest(context, "generate")["ingredients"]:
+        return f"Import the data again: cai import --run {context.run} --redo, with the sources it began with"
+    return f"Run: {context.command('generate', '--redo')}"
 
 
 def prepare_data(

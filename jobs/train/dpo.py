@@ -1,21 +1,23 @@
 """Continue the SFT adapter on preference pairs: `cai dpo`.
 
 Settings → TRL's DPOConfig → DPOTrainer → adapter. The reference is the SFT model: the same base with a frozen copy of
-the SFT adapter. Reads fetch, generate and sft, writes adapter/ (the policy alone), loss_mask.txt, log.jsonl.
+the SFT adapter. Reads fetch, generate (or repair) and sft, writes adapter/ (the policy alone), loss_mask.txt and
+log.jsonl.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from jobs.common.console import say
+from jobs.common.data_stage import data_folder, data_stage
 from jobs.common.fetched import load_fetched
 from jobs.common.jsonl import read_records, write_atomic
 from jobs.common.records import PreferencePair
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
 from jobs.train import adapters, guards
-from jobs.train.data import Data, held_out_prompts, prepare_data
+from jobs.train.data import Data, checked_ledger, prepare_data
 from jobs.train.device import choose_device, libraries
 from jobs.train.examples import pair_rows, require_rows
 from jobs.train.loop import Loop, Trained, measures, remove_checkpoints, run_loop, token_counts, watching
@@ -23,12 +25,12 @@ from jobs.train.mix_in import mixed_rows
 from jobs.train.setup import Parts, check_rows, common_arguments, finish_setup, ingredients
 from jobs.train.student import find_student, load_model, load_tokenizer
 
-SECTION = "dpo"
+SECTION: Literal["dpo"] = "dpo"
 
 
 def run(context: RunContext) -> None:
     """Train the DPO adapter; see the module docstring."""
-    plan = StagePlan(SECTION, ingredients(context, SECTION), parents=("fetch", "generate", "sft"), lock="cuda")
+    plan = StagePlan(SECTION, ingredients(context, SECTION), parents=("fetch", data_stage(context), "sft"), lock="cuda")
     with open_stage(context, plan) as stage:
         if stage is None:
             return
@@ -39,15 +41,15 @@ def run(context: RunContext) -> None:
 
 def _train(stage: OpenStage) -> Result:
     context, settings = stage.context, stage.context.recipe.dpo
-    generate, start = context.folder / "generate", context.folder / "sft" / "adapter"
-    own = pair_rows(read_records(generate / "pairs.jsonl", PreferencePair))
+    folder, start = data_folder(context), context.folder / "sft" / "adapter"
+    own = pair_rows(read_records(folder / "pairs.jsonl", PreferencePair))
     require_rows(context, own, "pairs.jsonl")
-    fetched, held_out = load_fetched(context), held_out_prompts(context, own)
-    mixed = mixed_rows(context, fetched, SECTION, own, held_out)
+    fetched, ledger = load_fetched(context), checked_ledger(context, own, SECTION)
+    mixed = mixed_rows(context, fetched, SECTION, own, ledger)
     device, student = choose_device(), find_student(context, fetched)
     adapters.check_base(start, student)
     tokenizer = load_tokenizer(student)
-    held_out_rows = pair_rows(read_records(generate / "held_out_pairs.jsonl", PreferencePair))
+    held_out_rows = pair_rows(read_records(folder / "held_out_pairs.jsonl", PreferencePair))
     data = prepare_data(stage, [*own, *mixed.rows], mixed.refused, held_out_rows, tokenizer)
     say(f"dpo: {len(data.train.rows)} pairs, {data.train.tokens} tokens, on {device.name}")
     base = load_model(student, settings.quantization, device)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.common.data_stage import data_stage
 from jobs.common.errors import DataError
-from jobs.common.records import Dropped, HeldOutPrompt, PreferencePair, SftExample
+from jobs.common.records import Dropped, PreferencePair, SftExample
 from jobs.common.stage import RunContext, finished_manifest
 
 Messages = list[dict[str, str]]
@@ -88,36 +89,20 @@ def said(role: str, content: str) -> Messages:
 
 
 def require_rows(context: RunContext, rows: Sequence[Row], name: str) -> None:
-    """Stop where generate left nothing to train on.
+    """Stop where the data stage left nothing to train on.
 
     Raises:
-        DataError: no rows; names what generate dropped, by reason.
+        DataError: no rows; names what that stage dropped, by reason.
     """
     if rows:
         return
-    dropped = finished_manifest(context, "generate").get("dropped") or {}
+    stage = data_stage(context)
+    dropped = finished_manifest(context, stage).get("dropped") or {}
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "nothing was dropped"
-    path = context.folder / "generate" / name
     raise DataError(
-        f"{path}: 0 rows. generate dropped: {reasons} (see dropped.jsonl beside it). "
+        f"{context.folder / stage / name}: 0 rows. {stage} dropped: {reasons} (see dropped.jsonl beside it). "
         f"Ask for more prompts: cai generate --run {context.run} --redo --set generate.prompts_per_principle=20"
     )
-
-
-def require_disjoint(rows: Sequence[Row], held_out: Sequence[HeldOutPrompt]) -> None:
-    """Held-out prompts never train.
-
-    Raises:
-        DataError: a training row has the id or the prompt text of a held-out prompt; names the first.
-    """
-    ids = {prompt.id for prompt in held_out}
-    texts = {prompt.prompt.strip() for prompt in held_out}
-    for row in rows:
-        if row.id in ids or texts & user_texts(row.prompt):
-            raise DataError(
-                f"Training row {row.id} is a held-out prompt (same {'id' if row.id in ids else 'text'}). "
-                "The splits of generate are damaged. Run: cai generate --redo"
-            )
 
 
 def user_texts(prompt: Messages) -> set[str]:

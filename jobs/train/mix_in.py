@@ -1,4 +1,4 @@
-"""Mix-in datasets: rows of other people's data, sampled with the seed, never a test split, never a held-out prompt."""
+"""Mix-in datasets: rows of other people's data, sampled with the seed, never a test split or a held-out prompt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from jobs.common.console import say
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fetched import Fetched, mix_in_key, resolve
 from jobs.common.jsonl import sha256_file
-from jobs.common.records import Dropped, HeldOutPrompt
+from jobs.common.ledger import Ledger
+from jobs.common.records import Dropped
 from jobs.common.settings import MixInSettings
 from jobs.common.stage import RunContext
 from jobs.train.examples import Messages, Row, said, user_texts
@@ -25,32 +26,28 @@ class Mixed:
 
     rows: list[Row]
     refused: list[Dropped]
-    """Rows that hold a held-out prompt."""
+    """Rows that hold a held-out prompt, or nearly so."""
 
 
 ANSWERS = {"sft": ("completion",), "dpo": ("chosen", "rejected")}
 
 
-def mixed_rows(
-    context: RunContext, fetched: Fetched, section: str, own: Sequence[Row], held_out: Sequence[HeldOutPrompt]
-) -> Mixed:
-    """Rows of every mix-in of a section, and the rows refused because they hold a held-out prompt.
+def mixed_rows(context: RunContext, fetched: Fetched, section: str, own: Sequence[Row], ledger: Ledger) -> Mixed:
+    """Rows of every mix-in of a section, and the rows refused because they hold a held-out prompt, or nearly so.
 
     Raises:
         ConfigError: a test split, or a mix-in that fetch did not bring.
         DataError: a file is damaged, or a row has none of the known shapes.
     """
-    texts = {prompt.prompt.strip() for prompt in held_out}
     rows: list[Row] = []
     refused: list[Dropped] = []
     for settings in getattr(context.recipe, section).mix_in:
-        found = read_rows(_file(context, fetched, settings), section, settings)
-        clean = [row for row in found if not texts & user_texts(row.prompt)]
-        refused += [
-            row.drop("held_out_prompt", "its prompt is a held-out prompt of this run")
-            for row in found
-            if texts & user_texts(row.prompt)
-        ]
+        clean: list[Row] = []
+        for row in read_rows(_file(context, fetched, settings), section, settings):
+            if hit := ledger.held_out_hit(user_texts(row.prompt)):
+                refused.append(row.drop("held_out_prompt", f"its prompt {hit}"))
+            else:
+                clean.append(row)
         rows += _sample(clean, settings, len(own), context.recipe.seed)
     return Mixed(rows, refused)
 

@@ -1,7 +1,8 @@
 """Answer the held-out prompts with base, SFT and DPO: `cai respond`.
 
-One base model, two adapters; greedy. Reads fetch, generate, sft and dpo, writes responses.jsonl, responses.parquet and
-page.md, and prints a few prompts side by side. (`cai respond --system base` is a job of its own: initial.py.)
+One base model, two adapters; greedy. Reads fetch, generate (or repair), sft and dpo, writes responses.jsonl,
+responses.parquet and page.md, and prints a few prompts side by side. (`cai respond --system base` is a job of its own:
+initial.py.)
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.console import StageProgress, say
+from jobs.common.data_stage import data_folder, data_stage
 from jobs.common.errors import DataError
 from jobs.common.fetched import load_fetched
 from jobs.common.jsonl import read_records, write_atomic, write_records
@@ -43,7 +45,7 @@ def run(context: RunContext) -> None:
         "quantization": recipe.dpo.quantization,
         "chat_template_sha256": template_sha256(recipe.student.chat_template),
     }
-    plan = StagePlan(SECTION, ingredients, parents=("fetch", "generate", "sft", "dpo"), lock="cuda")
+    plan = StagePlan(SECTION, ingredients, parents=("fetch", data_stage(context), "sft", "dpo"), lock="cuda")
     with open_stage(context, plan) as stage:
         if stage is None:
             return
@@ -53,10 +55,11 @@ def run(context: RunContext) -> None:
 
 def _respond(stage: OpenStage) -> None:
     context, settings = stage.context, stage.context.recipe.respond
-    prompts = read_records(context.folder / "generate" / "held_out.jsonl", HeldOutPrompt)[: settings.max_prompts]
+    path = data_folder(context) / "held_out.jsonl"
+    prompts = read_records(path, HeldOutPrompt)[: settings.max_prompts]
     if not prompts:
         raise DataError(
-            f"{context.folder / 'generate' / 'held_out.jsonl'}: 0 prompts to answer. "
+            f"{path}: 0 prompts to answer. "
             f"Run: {context.command('generate', '--redo', '--set generate.held_out_fraction=0.2')}"
         )
     device, student = choose_device(), find_student(context, load_fetched(context))

@@ -1,20 +1,22 @@
 """Train the SFT adapter on prompts and revisions: `cai sft`.
 
-Settings → TRL's SFTConfig → SFTTrainer → adapter. Reads fetch and generate, writes adapter/, loss_mask.txt, log.jsonl.
+Settings → TRL's SFTConfig → SFTTrainer → adapter. Reads fetch and generate (or repair), writes adapter/, loss_mask.txt
+and log.jsonl.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from jobs.common.console import say
+from jobs.common.data_stage import data_folder, data_stage
 from jobs.common.fetched import load_fetched
 from jobs.common.jsonl import read_records, write_atomic
 from jobs.common.records import SftExample
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
 from jobs.train import adapters
-from jobs.train.data import Data, held_out_prompts, prepare_data
+from jobs.train.data import Data, checked_ledger, prepare_data
 from jobs.train.device import choose_device, libraries
 from jobs.train.examples import require_rows, sft_rows
 from jobs.train.loop import Loop, measures, remove_checkpoints, run_loop, token_counts, watching
@@ -22,12 +24,12 @@ from jobs.train.mix_in import mixed_rows
 from jobs.train.setup import Parts, check_rows, common_arguments, finish_setup, ingredients
 from jobs.train.student import find_student, load_model, load_tokenizer
 
-SECTION = "sft"
+SECTION: Literal["sft"] = "sft"
 
 
 def run(context: RunContext) -> None:
     """Train the SFT adapter; see the module docstring."""
-    plan = StagePlan(SECTION, ingredients(context, SECTION), parents=("fetch", "generate"), lock="cuda")
+    plan = StagePlan(SECTION, ingredients(context, SECTION), parents=("fetch", data_stage(context)), lock="cuda")
     with open_stage(context, plan) as stage:
         if stage is None:
             return
@@ -38,14 +40,14 @@ def run(context: RunContext) -> None:
 
 def _train(stage: OpenStage) -> Result:
     context, settings = stage.context, stage.context.recipe.sft
-    generate = context.folder / "generate"
-    own = sft_rows(read_records(generate / "sft.jsonl", SftExample))
+    folder = data_folder(context)
+    own = sft_rows(read_records(folder / "sft.jsonl", SftExample))
     require_rows(context, own, "sft.jsonl")
-    fetched, held_out = load_fetched(context), held_out_prompts(context, own)
-    mixed = mixed_rows(context, fetched, SECTION, own, held_out)
+    fetched, ledger = load_fetched(context), checked_ledger(context, own, SECTION)
+    mixed = mixed_rows(context, fetched, SECTION, own, ledger)
     device, student = choose_device(), find_student(context, fetched)
     tokenizer = load_tokenizer(student)
-    held_out_rows = sft_rows(read_records(generate / "held_out_sft.jsonl", SftExample))
+    held_out_rows = sft_rows(read_records(folder / "held_out_sft.jsonl", SftExample))
     data = prepare_data(stage, [*own, *mixed.rows], mixed.refused, held_out_rows, tokenizer)
     say(f"sft: {len(data.train.rows)} rows, {data.train.tokens} tokens, on {device.name}")
     base = load_model(student, settings.quantization, device)

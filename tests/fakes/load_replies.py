@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,7 @@ def write_reply(asked: Asked, outcome: str = "ok") -> Written:
                 "message": {"role": "assistant", "content": text},
                 "finish_reason": "length" if outcome == "truncated" else "stop",
             }
+            | _logprobs(asked.body, text)
         ],
         "usage": {
             "prompt_tokens": asked.prompt_tokens,
@@ -102,6 +104,15 @@ def write_reply(asked: Asked, outcome: str = "ok") -> Written:
         },
     }
     return Written(json.dumps(completion).encode(), asked.prompt_tokens, reply_tokens)
+
+
+def _logprobs(body: dict[str, Any], letter: str) -> dict[str, Any]:
+    """Token probabilities of a judge's letter, where they are asked for: 0.8 for it."""
+    if not body.get("logprobs"):
+        return {}
+    chances = {letter: 0.8, "B" if letter == "A" else "A": 0.2}
+    listed = [{"token": token, "logprob": math.log(chance)} for token, chance in chances.items()]
+    return {"logprobs": {"content": [listed[0] | {"top_logprobs": listed}]}}
 
 
 def error_body(status: int, message: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -62,6 +63,8 @@ class Answer:
     content: str | None = None
     """Assistant text; None lets the responder write it."""
     finish_reason: str = "stop"
+    chances: dict[str, float] = field(default_factory=dict)
+    """Probability of each token that could stand for the last one of `content`: sent where the client asks for it."""
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     body: bytes | None = None
@@ -107,10 +110,18 @@ def plausible(body: dict[str, Any]) -> str:
         if schema:
             return json.dumps({"prompts": prompts})
         return "\n".join(f"{number}. {prompt}" for number, prompt in enumerate(prompts, 1))
+    if "Answer A:" in last:
+        return preferred(last)
     text = sentence(seed)
     if last.startswith("Principle:") and "rewrite" in last:
         text = f"Rewrite the answer so that it says: {text}"
     return json.dumps({schema["name"]: text}) if schema else text
+
+
+def preferred(question: str) -> str:
+    """The letter of the better answer to a judge's question: the same answer in both orders."""
+    first, _, rest = question.partition("Answer A:\n")[2].partition("\n\nAnswer B:\n")
+    return "A" if sentence(first) > sentence(rest.split("\n\n")[0]) else "B"
 
 
 class _QuietServer(ThreadingHTTPServer):
@@ -194,12 +205,17 @@ def _body(answer: Answer, body: dict[str, Any]) -> bytes:
         return json.dumps({"error": answer.error}).encode()
     text = plausible(body) if answer.content is None else answer.content
     message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+    if body.get("logprobs") and answer.chances:
+        listed = [{"token": token, "logprob": math.log(chance)} for token, chance in answer.chances.items()]
+        last = max(listed, key=lambda one: one["logprob"])
+        choice["logprobs"] = {"content": [last | {"top_logprobs": listed[: body["top_logprobs"]]}]}
     completion = {
         "id": "fake",
         "object": "chat.completion",
         "created": 0,
         "model": body["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
+        "choices": [choice],
         "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
     }
     return json.dumps(completion).encode()

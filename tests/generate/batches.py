@@ -35,7 +35,15 @@ initial:
   endpoint: "{url}"
   model: fake-student
   price: {{input_usd_per_million_tokens: 0.0, output_usd_per_million_tokens: 0.0, dated: "2026-01-01"}}
-generate: {{prompts_per_principle: 15, prompts_per_request: 3, held_out_fraction: 0.34, max_requests_per_principle: 6}}
+generate:
+  prompts_per_principle: 15
+  prompts_per_request: 3
+  held_out_fraction: 0.34
+  max_requests_per_principle: 6
+  benign_twins: false
+  balance: false
+  max_revisions: 1
+judge: {{rule: "off"}}
 """
 
 

@@ -41,6 +41,23 @@ def test_after_kill_9_nothing_is_asked_or_paid_twice(
     assert account["spent_usd"] == pytest.approx(world.manifest("live")["cost_usd"] / 2)
 
 
+def test_verdicts_in_a_batch_of_a_killed_process_keep_their_probabilities(world: Batches) -> None:
+    judged = world.recipe.read_text(encoding="utf-8").replace('rule: "off"', "rule: both_orders")
+    world.recipe.write_text(judged, encoding="utf-8")
+    live = world.live_rows()
+    names = {"module": "jobs.generate.batch_watch", "owner": "Watch", "name": "until_over"}
+    process = world.start(KILLER.format(quiet=QUIET_S, look=LOOK_S, **names), "before", "3")
+    _, shown = process.communicate()
+    assert process.returncode == -signal.SIGKILL, shown
+    assert world.generate() == 0
+    assert world.rows() == live
+    assert world.server.stats().delivered_twice == 0
+    folder = world.folder / "batch" / "tiny" / "generate"
+    lines = (folder / "comparisons.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 45
+    assert {round(json.loads(line)["shown_first"], 3) for line in lines} == {0.2, 0.8}
+
+
 KILLER = """
 import inspect, os, signal, sys
 from jobs.__main__ import main

@@ -18,7 +18,9 @@ def test_the_card_names_writers_counts_and_splits_that_load(world: World) -> Non
     for config in yaml.safe_load(header)["configs"]:
         files = {one["split"]: str(folder / one["path"]) for one in config["data_files"]}
         loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(world.folder / "cache"))
-        assert len(loaded["train"]) == 6
+        assert all(rows.num_rows == 6 for rows in loaded.values())
+    assert [config["config_name"] for config in yaml.safe_load(header)["configs"]] == ["default", "sft", "prefs"]
+    assert "no judge has compared them" in text
     assert "data/README.md" in world.manifest()["outputs"]
 
 

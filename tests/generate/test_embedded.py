@@ -25,6 +25,10 @@ generate:
   response_tokens: 32
   critique_tokens: 28
   held_out_fraction: 0.34
+  benign_twins: false
+  balance: false
+  max_revisions: 1
+judge: {{rule: "off"}}
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.generate.filters import is_same, prompt_fault, revision_fault, words_of
+from jobs.generate.filters import prompt_fault, revision_fault
 
 INITIAL = "Lock the fridge and stop talking to him at supper."
 
@@ -61,6 +61,8 @@ def test_good_revisions_and_refusals_stay(revision: str) -> None:
         ("Here are five messages from users to test it", "meta_talk"),
         ("The user wants to go around the law quickly", "meta_talk"),
         ("I want something that goes against the principle of honesty", "meta_talk"),
+        ("Changed message: How can I pay my cousin back?", "meta_talk"),
+        ("Message: How can I pay my cousin back?", "meta_talk"),
     ],
 )
 def test_lines_that_are_no_prompts(prompt: str, reason: str) -> None:
@@ -71,10 +73,3 @@ def test_lines_that_are_no_prompts(prompt: str, reason: str) -> None:
 
 def test_a_real_prompt_passes() -> None:
     assert prompt_fault("My neighbour is from another country. How do I make him move away?") is None
-
-
-def test_near_duplicates_share_nearly_all_words() -> None:
-    one = words_of("How can I make my neighbour move away from here?")
-    assert is_same(one, words_of("how can I make my neighbour move away from here"))
-    assert is_same(one, words_of("How can I make my neighbour move away from here now?"))
-    assert not is_same(one, words_of("How can I make my landlord lower the rent?"))

@@ -19,14 +19,17 @@ from hypothesis import strategies as st
 
 from jobs.__main__ import main
 from jobs.common.recipe import load_recipe
+from jobs.common.settings import Recipe
 from jobs.common.stage import RunContext
 from jobs.generate.journal import open_journal
 from jobs.generate.journal_records import Attempt, Reply
 from jobs.generate.plan_cost import dollars, minutes
 from jobs.generate.plan_habits import LEAST_REPLIES, read_habits
-from jobs.generate.plan_steps import Counting, Step
+from jobs.generate.plan_span import Step
+from jobs.generate.plan_steps import Counting
 from jobs.generate.requests import Turn
 from jobs.generate.tokens import load_tokenizer
+from jobs.generate.wording_twins import CRITIQUE_REQUEST, REVISION_REQUEST
 from tests.fakes.openai_server import Answer, FakeServer, sentence
 from tests.generate.world import KEY, World, finish_fetch, write_constitution
 
@@ -50,6 +53,7 @@ class Scripted:
     tries: int
     lists_left: int = 3
     """Lists of prompts that may be cut off; more would leave a principle short."""
+    usable_twins: bool = True
     used: dict[str, Counter[str]] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
 
@@ -63,7 +67,11 @@ class Scripted:
             self.lists_left -= cut
         elif self.seen[messages] >= self.tries:
             cut = False  # the last try of a text is always usable
-        text = self._prompts(body) if step == "red-team prompts" and not cut else sentence(again, self.words)
+        text = sentence(again, self.words)
+        if step == "verdicts":
+            text, cut = "AB"[zlib.crc32(again.encode()) % 2], False
+        if not cut and step in ("red-team prompts", "benign twins"):
+            text = self._prompts(body) if step == "red-team prompts" else self._twin(body)
         tokenizer = load_tokenizer()
         turns = tuple(Turn(message["role"], message["content"]) for message in body["messages"])
         tokens_in, tokens_out = tokenizer.prompt_tokens(turns), tokenizer.count(text)
@@ -77,6 +85,10 @@ class Scripted:
         count = int(last.split("Write ")[1].split(" ")[0]) if "different messages" in last else 1
         texts = [sentence(f"{body}{self.seen}{number}", self.words) for number in range(count)]
         return "\n".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
+
+    def _twin(self, body: dict[str, Any]) -> str:
+        prompt = body["messages"][-1]["content"].split("\nMessage: ")[1].split("\n")[0]
+        return prompt if not self.usable_twins else " ".join(["Kindly", *prompt.split()[1:]])
 
 
 def completion(text: str, finish_reason: str, tokens_in: int, tokens_out: int) -> Answer:
@@ -94,9 +106,18 @@ def completion(text: str, finish_reason: str, tokens_in: int, tokens_out: int) -
 
 def step_of(body: dict[str, Any]) -> str:
     last = body["messages"][-1]["content"]
-    if last.startswith("Where does"):
+    if "\nMessage: " in last and "Change" in last:
+        return "benign twins"
+    for words, step in (
+        ("Reply with one letter", "verdicts"),
+        ("Rewrite the answer in ", "rewrites"),
+        ("bad example", "minimal edits"),
+    ):
+        if words in last:
+            return step
+    if last.startswith(("Where does", CRITIQUE_REQUEST)):
         return "critiques"
-    if last.startswith("Rewrite the answer"):
+    if last.startswith(("Rewrite the answer", REVISION_REQUEST.split("{")[0])):
         return "revisions"
     invented = last.startswith("Write the answer")
     return "initial responses" if body["model"] == "fake-student" or invented else "red-team prompts"
@@ -120,6 +141,10 @@ def tiny_world(folder: Path, generate: dict[str, Any], answers: Scripted, more: 
         yield world
 
 
+def step_named(name: str, recipe: Recipe) -> Step:
+    return next(step for step in steps_of(RunContext(recipe, "x", Path("nowhere"))) if step.name == name)
+
+
 def steps_of(context: RunContext) -> list[Step]:
     return Counting(context.recipe, context.constitution(), read_habits(context.recipe, context.journal)).steps()
 
@@ -133,6 +158,8 @@ def steps_of(context: RunContext) -> list[Step]:
     faulty=st.sampled_from([0, 30, 90]),
     structured=st.sampled_from(["auto", "on", "off"]),
     initial=st.sampled_from(["URL", "teacher"]),
+    twins=st.sampled_from(["none", "usable", "unusable"]),
+    judge=st.sampled_from(["off", "mean"]),
 )
 def test_a_run_stays_inside_the_plan(tmp_path_factory: pytest.TempPathFactory, **drawn: Any) -> None:
     most = -(-drawn["wanted"] // drawn["per_request"]) + 5
@@ -144,18 +171,23 @@ def test_a_run_stays_inside_the_plan(tmp_path_factory: pytest.TempPathFactory, *
         "prompt_tokens": 70 * drawn["per_request"],
         "response_tokens": 70,
         "critique_tokens": 60,
+        "benign_twins": drawn["twins"] != "none",
+        "max_revisions": 2,
+        "balance": drawn["judge"] != "off",
     }
     more = (
         f"teacher: {{endpoint: api, model: fake-teacher, concurrency: 8, structured: {drawn['structured']}}}\n"
-        f"initial: {{endpoint: '{drawn['initial']}', model: fake-student}}"
+        f"initial: {{endpoint: '{drawn['initial']}', model: fake-student}}\n"
+        f"judge: {{rule: '{drawn['judge']}'}}"
     )
-    answers = Scripted(drawn["faulty"], drawn["words"], tries=4)
+    answers = Scripted(drawn["faulty"], drawn["words"], tries=4, usable_twins=drawn["twins"] == "usable")
     with tiny_world(tmp_path_factory.mktemp("plan") / "world", generate, answers, more) as world:
         steps = steps_of(world.context)
-        assert world.generate() == 0
-    assert set(answers.used) == {step.name for step in steps}
+        assert world.generate() in {0, 65}  # 65: this judge may let no row pass
+    assert set(answers.used) <= {step.name for step in steps}
+    assert {step.name for step in steps if step.requests.least} <= set(answers.used)
     for step in steps:
-        used = answers.used[step.name]
+        used = answers.used.get(step.name, Counter())
         for name, span in (
             ("requests", step.requests),
             ("tokens_in", step.tokens_in),
@@ -187,32 +219,33 @@ def test_every_recipe_has_a_plan_without_key_fetch_or_endpoint(
 ) -> None:
     begun = time.monotonic()
     lines = plan(capsys, "--recipe", recipe).splitlines()
-    assert time.monotonic() - begun < 3
-    assert [line.split("  ")[0] for line in lines[6:10]] == [
+    assert time.monotonic() - begun < 10
+    assert [line.split("  ")[0] for line in lines[6:11]] == [
         "red-team prompts",
+        "benign twins",
         "initial responses",
         "critiques",
         "revisions",
     ]
     assert max(map(len, lines)) <= 110
-    assert {len(line) for line in lines[3:12]} == {110}
+    assert {len(line) for line in lines[3:13]} == {110}
     assert not nothing_set.exists()
 
 
 def test_a_file_of_initial_responses_takes_no_request() -> None:
-    step = steps_of(RunContext(load_recipe("mistral-7b"), "x", Path("nowhere")))[1]
+    step = step_named("initial responses", load_recipe("mistral-7b"))
     assert step.requests.most == step.tokens_in.most == step.tokens_out.most == 0
 
 
 def test_prices_discount_and_age_are_told(nothing_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets = ["--set", "teacher.mode=batch", "--set", "teacher.price.batch_discount=0.25"]
     recipe = load_recipe("smollm2-135m")
-    steps = steps_of(RunContext(recipe, "x", nothing_set))
-    whole, batch = dollars(steps[3], recipe), dollars(steps[3], load_recipe("smollm2-135m", sets[1::2]))
+    step = step_named("revisions", recipe)
+    whole, batch = dollars(step, recipe), dollars(step, load_recipe("smollm2-135m", sets[1::2]))
     assert whole
     assert batch
     assert batch.most == pytest.approx(0.75 * whole.most)
-    assert whole.likely == pytest.approx((steps[3].tokens_in.likely * 0.15 + steps[3].tokens_out.likely * 0.6) / 1e6)
+    assert whole.likely == pytest.approx((step.tokens_in.likely * 0.15 + step.tokens_out.likely * 0.6) / 1e6)
     text = plan(capsys, "--recipe", "smollm2-135m", *sets)
     assert "teacher.price of 2025-01-31: $0.15 in, $0.6 out per million tokens, 25% less as a batch" in text
     assert "read the prices again" in text
@@ -223,26 +256,26 @@ def test_prices_discount_and_age_are_told(nothing_set: Path, capsys: pytest.Capt
 
 
 def test_a_missing_price_is_unknown_and_named(nothing_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sets = ("--set", "initial.endpoint=https://models.example.com/v1", "--set", "budget_usd=5")
+    sets = ("--set", "initial.endpoint=https://models.example.com/v1", "--set", "budget_usd=9")
     text = plan(capsys, "--recipe", "smollm2-135m", *sets)
     assert "dollars: unknown, put initial.price in the recipe" in text
-    assert text.splitlines()[11].count("unknown") == 1
-    assert "budget_usd 5: cannot be kept without a price" in text
+    assert next(line for line in text.splitlines() if line.startswith("initial responses")).count("unknown") == 1
+    assert "budget_usd 9: cannot be kept without a price" in text
 
 
 def test_a_student_in_the_users_own_network_is_free_as_it_is_in_the_run(
     nothing_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sets = ("--set", "initial.endpoint=http://10.0.0.7:8000/v1", "--set", "budget_usd=5")
+    sets = ("--set", "initial.endpoint=http://10.0.0.7:8000/v1", "--set", "budget_usd=99")
     text = plan(capsys, "--recipe", "smollm2-135m", *sets)
     assert "dollars: a student in your own network counts as free, without an initial.price" in text
     assert "unknown" not in text
-    assert "budget_usd 5: fits even the worst case" in text
+    assert "budget_usd 99: fits even the worst case" in text
 
 
 @pytest.mark.parametrize(
     ("usd", "said"),
-    [(0.001, "below the likely case"), (1, "fits the likely case (0.2"), (99, "fits even the worst case")],
+    [(0.001, "below the likely case"), (2, "fits the likely case (1."), (99, "fits even the worst case")],
 )
 def test_a_budget_is_judged(usd: float, said: str, nothing_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = plan(capsys, "--recipe", "smollm2-135m", "--set", f"budget_usd={usd}")
@@ -274,13 +307,13 @@ def test_a_bad_recipe_is_one_line(change: str, nothing_set: Path, capsys: pytest
 
 def test_a_student_at_the_teachers_host_is_charged_like_the_teacher(nothing_set: Path) -> None:
     recipe = load_recipe("smollm2-135m", ["initial.endpoint=http://127.0.0.1:9/v1"])
-    cost = dollars(steps_of(RunContext(recipe, "x", nothing_set))[1], recipe)
+    cost = dollars(step_named("initial responses", recipe), recipe)
     assert cost
     assert cost.likely > 0
 
 
 def test_limits_per_minute_lengthen_the_run(nothing_set: Path) -> None:
     limited = load_recipe("smollm2-135m", ["teacher.requests_per_minute=10", "teacher.tokens_per_minute=1000"])
-    critiques = steps_of(RunContext(limited, "x", nothing_set))[2]
+    critiques = step_named("critiques", limited)
     tokens = critiques.tokens_in.likely + critiques.tokens_out.likely
     assert minutes(critiques, limited).likely == pytest.approx(max(critiques.requests.likely / 10, tokens / 1000))

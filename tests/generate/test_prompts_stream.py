@@ -9,15 +9,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from jobs.generate.filters import Distinct, is_same, words_of
 from tests.fakes.openai_server import Answer, sentence
 from tests.generate.world import PRINCIPLES, World
 
@@ -126,66 +120,3 @@ def test_a_request_that_fails_leaves_the_others_and_is_asked_again_under_the_nex
     assert asked == {"honesty": 2, "kindness": 3, "thrift": 2}
     (failure,) = world.rows("failed_prompts.jsonl")
     assert (failure["principle_id"], failure["step"], failure["reason"]) == ("kindness", "prompts", "content_policy")
-
-
-def brute_force(prompts: list[str]) -> list[str]:
-    """The kept ones, each compared with all before."""
-    kept: list[str] = []
-    for prompt in prompts:
-        if not any(is_same(words_of(one), words_of(prompt)) for one in kept):
-            kept.append(prompt)
-    return kept
-
-
-def filtered(prompts: list[str]) -> list[str]:
-    distinct, kept = Distinct(), list[str]()
-    for prompt in prompts:
-        same = distinct.same_as(prompt)
-        if same is None:
-            distinct.add(prompt)
-            kept.append(prompt)
-        else:
-            assert same in kept
-            assert is_same(words_of(same), words_of(prompt))
-    return kept
-
-
-WORDS = st.sampled_from([*"abcd", "ff", "gg", "iii", "jjj", "kkkk", "mmmmmm", "café", "Ärger", "12", "3"])
-PROMPTS = st.lists(st.lists(WORDS, min_size=1, max_size=16).map(" ".join), max_size=30)
-
-
-@given(PROMPTS)
-@settings(max_examples=300)
-def test_near_duplicates_are_those_of_the_pairwise_check(prompts: list[str]) -> None:
-    assert filtered(prompts) == brute_force(prompts)
-
-
-@given(st.lists(WORDS, min_size=5, max_size=14, unique=True), st.randoms(use_true_random=False))
-@settings(max_examples=200)
-def test_changes_around_the_threshold_are_judged_alike(words: list[str], draw: random.Random) -> None:
-    variants = [" ".join(words)]
-    for _ in range(12):
-        changed = list(words)
-        for _ in range(draw.randint(1, 3)):
-            position = draw.randrange(len(changed))
-            changed[position : position + draw.randint(0, 1)] = [f"new{draw.randint(0, 3)}"] * draw.randint(0, 2)
-            changed = changed or ["x"]
-        variants.append(" ".join(changed))
-    assert filtered(variants) == brute_force(variants)
-    assert all(
-        (holding(one).same_as(other) is not None) == is_same(words_of(one), words_of(other))
-        for one, other in combinations(variants, 2)
-    )
-
-
-def holding(prompt: str) -> Distinct:
-    found = Distinct()
-    found.add(prompt)
-    return found
-
-
-@pytest.mark.parametrize("text", ["", "!!!", "   "])
-def test_a_prompt_without_words_breaks_nothing(text: str) -> None:
-    distinct = Distinct()
-    distinct.add(text)
-    assert distinct.same_as("How can I make my neighbour move away?") is None

@@ -170,7 +170,7 @@ def test_a_principle_that_stays_short_is_reported(world: World, capsys: pytest.C
         else plausible(body)
     )
     assert world.generate() == 0
-    assert "thrift has 1 of 6 prompts after 4 requests" in capsys.readouterr().err
+    assert "thrift has 1 of 6 prompts after 3 requests" in capsys.readouterr().err
     assert world.manifest()["dropped"]["duplicate"] >= 3
     dropped = world.rows("dropped.jsonl")
     assert all(row["drop_reason"] and row["record"]["prompt"] for row in dropped)

@@ -21,20 +21,20 @@ HUB_COLUMNS = [
     "chosen",
     "rejected",
 ]
-OURS = ["id", "principle_id", "split", "initial_model", "model", "prompt_version"]
+OURS = ["id", "principle_id", "split", "initial_model", "model", "prompt_version", "kind", "language"]
+PAIR = ["preference_probability", "chosen_by", "rejected_by"]
 
 
 @pytest.mark.parametrize("name", ["train_sft", "test_sft", "train_prefs", "test_prefs"])
 def test_parquet_has_the_hub_columns_and_types_then_ours(world: World, name: str) -> None:
     assert world.generate() == 0
     table = pyarrow.parquet.read_table(world.stage / "data" / f"{name}.parquet")
-    assert table.column_names == HUB_COLUMNS + OURS
+    assert table.column_names == HUB_COLUMNS + OURS + PAIR
     string = pyarrow.string()
     turn = pyarrow.struct([("content", string), ("role", string)])
     chats = {"messages", "chosen", "rejected"}
-    assert all(field.type == (pyarrow.list_(turn) if field.name in chats else string) for field in table.schema), (
-        table.schema
-    )
+    types = dict.fromkeys(chats, pyarrow.list_(turn)) | {"preference_probability": pyarrow.float64()}
+    assert all(field.type == types.get(field.name, string) for field in table.schema), table.schema
     row: dict[str, Any] = table.to_pylist()[0]
     assert row["chosen"] == [
         {"content": row["prompt"], "role": "user"},

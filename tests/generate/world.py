@@ -69,7 +69,15 @@ def recipe_text(constitution: Path, url: str) -> str:
 constitution: {constitution}
 teacher: {{endpoint: api, model: fake-teacher, concurrency: 8, timeout_s: 10, max_attempts: 3}}
 initial: {{endpoint: "{url}", model: fake-student}}
-generate: {{prompts_per_principle: 6, prompts_per_request: 3, held_out_fraction: 0.34, max_requests_per_principle: 4}}
+generate:
+  prompts_per_principle: 6
+  prompts_per_request: 3
+  held_out_fraction: 0.34
+  max_requests_per_principle: 4
+  benign_twins: false
+  balance: false
+  max_revisions: 1
+judge: {{rule: "off"}}
 """
 
 

@@ -21,7 +21,7 @@ from jobs.common.recipe import PROJECT
 from jobs.common.runlock import run_lock
 from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 from jobs.prepare.run_state import holder
-from jobs.prepare.status import STAGES, run_status, show_status
+from jobs.prepare.status import NOT_ALWAYS, STAGES, run_status, show_status
 
 GENERATING = """
 import sys
@@ -70,7 +70,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_stages_are_those_of_the_command_line() -> None:
-    assert [stage for stage in STAGES if stage != "initial"] == [name for name in COMMANDS if name != "doctor"]
+    always = [stage for stage in STAGES if stage not in NOT_ALWAYS]
+    assert always == [name for name in COMMANDS if name != "doctor" and name not in NOT_ALWAYS]
 
 
 def test_a_running_stage_is_read_from_another_process_and_nothing_is_touched(
@@ -225,3 +226,24 @@ def test_the_command_reads_run_and_folder_from_the_environment(
     monkeypatch.setenv("CAI_RUN", "mine")
     assert main(["status"]) == 0
     assert capsys.readouterr().out.startswith(f"mine ({context.runs / 'mine'})\n  fetch     not begun\n")
+
+
+def test_repair_and_audit_are_shown_between_generate_and_sft_where_they_ran(
+    context: RunContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("fetch", "generate"):
+        finish(context, name)
+    assert [line.split()[0] for line in shown(context, capsys)[1:]] == ["fetch", "generate", "sft", "dpo", "respond"]
+
+    finish(context, "repair", counts={"pairs": 8}, dropped={"given_up": 2})
+    with open_stage(context, StagePlan("audit", {}, (), "cpu")):
+        pass  # begun and left: a gate failed, or the machine did
+
+    lines = shown(context, capsys)
+    assert [line.split()[:2] for line in lines if "go on with" not in line][1:] == [
+        ["fetch", "finished"], ["generate", "finished"], ["repair", "finished"], ["audit", "stopped"],
+        ["sft", "not"], ["dpo", "not"], ["respond", "not"],
+    ]  # fmt: skip
+    assert any("8 pairs · 2 dropped" in line for line in lines)
+    assert any("go on with: cai audit --run demo" in line for line in lines)
+    assert shown(context, capsys, run=None) == ["demo  audit stopped"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.common.fetched import Fetched, FetchedFile, FetchedStudent
 from jobs.common.jsonl import write_json, write_records
-from jobs.common.records import HeldOutPrompt, PreferencePair, RedTeamPrompt, SftExample, record_id
+from jobs.common.records import HeldOutPrompt, PreferencePair, RedTeamPrompt, SftExample, Split, record_id
 from jobs.common.settings import Recipe
 from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 
@@ -46,11 +46,25 @@ def finish_fetch(context: RunContext, student: Path, mix_in: dict[str, FetchedFi
 
 
 def finish_generate(
-    context: RunContext, files: dict[str, Sequence[Any]], dropped: dict[str, int] | None = None
+    context: RunContext,
+    files: dict[str, Sequence[Any]],
+    dropped: dict[str, int] | None = None,
+    ingredients: dict[str, Any] | None = None,
 ) -> None:
     """A finished generate stage with these records, by file stem; missing files are written empty."""
+    _finish_data(context, StagePlan("generate", ingredients or {}, ("fetch",), "cpu"), files, dropped)
+
+
+def finish_repair(context: RunContext, files: dict[str, Sequence[Any]], dropped: dict[str, int] | None = None) -> None:
+    """A finished repair stage, made of generate, with these records."""
+    _finish_data(context, StagePlan("repair", {}, ("generate",), "cpu"), files, dropped)
+
+
+def _finish_data(
+    context: RunContext, plan: StagePlan, files: dict[str, Sequence[Any]], dropped: dict[str, int] | None
+) -> None:
     names = ("sft", "pairs", "held_out", "held_out_sft", "held_out_pairs", "prompts")
-    with open_stage(context, StagePlan("generate", {}, ("fetch",), "cpu")) as stage:
+    with open_stage(context, plan) as stage:
         assert stage is not None
         paths = [stage.folder / f"{name}.jsonl" for name in names]
         for name, path in zip(names, paths, strict=True):
@@ -88,12 +102,12 @@ def held_out(prompt: str) -> HeldOutPrompt:
     )
 
 
-def red_team(prompt: str) -> RedTeamPrompt:
+def red_team(prompt: str, split: Split = "held_out") -> RedTeamPrompt:
     return RedTeamPrompt(
         id=record_id("ubuntu", prompt),
         principle_id="ubuntu",
         prompt=prompt,
-        split="held_out",
+        split=split,
         model="m",
         prompt_version="1",
         sample_index=0,
@@ -101,7 +115,7 @@ def red_team(prompt: str) -> RedTeamPrompt:
 
 
 def small_generate(rows: int = 8, held: int = 3, repeat: int = 1) -> dict[str, Sequence[Any]]:
-    """Records for a whole run; `repeat` makes the answers longer."""
+    """Records for a whole run with its split ledger; `repeat` makes the answers longer."""
     draw = random.Random(0)
 
     def prompt(kind: str, i: int) -> str:
@@ -111,11 +125,13 @@ def small_generate(rows: int = 8, held: int = 3, repeat: int = 1) -> dict[str, S
         return " ".join(draw.choice(source) for _ in range(repeat))
 
     held_prompts = [prompt("held", i) for i in range(held)]
+    sft_prompts, dpo_prompts = ([prompt(kind, i) for i in range(rows)] for kind in ("sft", "dpo"))
+    ledger = [*map(red_team, held_prompts), *(red_team(p, "sft") for p in sft_prompts)]
     return {
-        "sft": [sft_example(prompt("sft", i), text(ANSWERS)) for i in range(rows)],
-        "pairs": [pair(prompt("dpo", i), text(ANSWERS), text(REJECTED)) for i in range(rows)],
+        "sft": [sft_example(p, text(ANSWERS)) for p in sft_prompts],
+        "pairs": [pair(p, text(ANSWERS), text(REJECTED)) for p in dpo_prompts],
         "held_out": [held_out(p) for p in held_prompts],
         "held_out_sft": [sft_example(p, text(ANSWERS)) for p in held_prompts],
         "held_out_pairs": [pair(p, text(ANSWERS), text(REJECTED)) for p in held_prompts],
-        "prompts": [red_team(p) for p in held_prompts],
+        "prompts": [*ledger, *(red_team(p, "dpo") for p in dpo_prompts)],
     }

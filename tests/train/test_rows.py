@@ -14,11 +14,12 @@ import pytest
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fetched import Fetched, FetchedFile, FetchedStudent
 from jobs.common.jsonl import sha256_file
+from jobs.common.ledger import Ledger
 from jobs.common.settings import MixInSettings
 from jobs.train import examples, mix_in
 from jobs.train.examples import Row
 from jobs.train.student import Student, load_tokenizer
-from tests.train.builders import finish_generate, held_out, make_context, pair, sft_example
+from tests.train.builders import finish_generate, make_context, pair, red_team, sft_example
 
 STUDENT = FetchedStudent(kind="folder", path="x", name="x")
 
@@ -108,14 +109,6 @@ def test_cut_rows_count_towards_the_limit(tmp_path: Path) -> None:
         examples.require_few_lost(fitted, make_context(tmp_path), "dpo")
 
 
-def test_a_training_row_that_is_held_out_stops_by_id_and_by_text() -> None:
-    examples.require_disjoint([row("Other?")], [held_out("Why?")])
-    with pytest.raises(DataError, match="same id"):
-        examples.require_disjoint([row("Why?")], [held_out("Why?")])
-    with pytest.raises(DataError, match="same text"):
-        examples.require_disjoint([row(" Why? ")], [held_out("Why?")])
-
-
 def test_no_rows_names_what_generate_dropped(tmp_path: Path) -> None:
     context = make_context(tmp_path)
     from tests.train.builders import finish_fetch
@@ -177,7 +170,8 @@ def mixed(tmp_path: Path, weight: float, own: int, seed: int = 0, split: str = "
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     context = make_context(tmp_path, seed=seed, sft={"mix_in": [{"dataset": "d", "weight": weight, "split": split}]})
     fetched = Fetched(student=STUDENT, mix_in={"d@main/train": FetchedFile(path=path.name, sha256=sha256_file(path))})
-    return mix_in.mixed_rows(context, fetched, "sft", [row(str(i)) for i in range(own)], [held_out("Q3")])
+    ledger = Ledger([red_team("Q3"), red_team("Q4", "sft")])
+    return mix_in.mixed_rows(context, fetched, "sft", [row(str(i)) for i in range(own)], ledger)
 
 
 def test_weight_is_a_multiple_of_our_rows_sampled_with_the_seed_without_held_out_prompts(tmp_path: Path) -> None:
@@ -188,6 +182,23 @@ def test_weight_is_a_multiple_of_our_rows_sampled_with_the_seed_without_held_out
     assert ids == [it.id for it in again.rows] != [it.id for it in other.rows]
     assert "mix_in:d:4" not in ids
     assert [it.drop_reason for it in first.refused] == ["held_out_prompt"]
+
+
+def test_a_mix_in_row_near_a_held_out_prompt_is_dropped_with_the_prompt_it_is_near_to(tmp_path: Path) -> None:
+    held = "Why should I share the water of our borehole with people who never once helped me?"
+    asked = [f"Please answer: {held.upper().rstrip('?')} Thanks.", "Why should I share water with people I never met?"]
+    rows = [{"messages": [{"role": "user", "content": text}, MESSAGES[1]]} for text in asked]
+    path = tmp_path / "mix.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in rows))
+    context = make_context(tmp_path, sft={"mix_in": [{"dataset": "d", "weight": 1}]})
+    fetched = Fetched(student=STUDENT, mix_in={"d@main/train": FetchedFile(path=path.name, sha256=sha256_file(path))})
+
+    found = mix_in.mixed_rows(context, fetched, "sft", [row("a"), row("b")], Ledger([red_team(held)]))
+
+    assert [it.id for it in found.rows] == ["mix_in:d:2"]
+    (refused,) = found.refused
+    assert (refused.id, refused.drop_reason) == ("mix_in:d:1", "held_out_prompt")
+    assert refused.detail.startswith("its prompt is held_out in prompts.jsonl (near duplicate of ubuntu-")
 
 
 def test_a_mix_in_with_too_few_rows_gives_all_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,4 +223,4 @@ def test_a_mix_in_that_changed_since_fetch_stops(tmp_path: Path) -> None:
     fetched = Fetched(student=STUDENT, mix_in={"d@main/train": FetchedFile(path="d.jsonl", sha256="0")})
 
     with pytest.raises(DataError, match="changed since"):
-        mix_in.mixed_rows(context, fetched, "sft", [], [])
+        mix_in.mixed_rows(context, fetched, "sft", [], Ledger([]))

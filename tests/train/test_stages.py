@@ -20,7 +20,7 @@ from jobs.common.jsonl import read_json, read_records, sha256_file, write_json
 from jobs.common.records import Dropped
 from jobs.common.stage import RunContext
 from jobs.train import adapters, dpo, respond, sft
-from tests.train.builders import finish_fetch, finish_generate, make_context, sft_example, small_generate
+from tests.train.builders import finish_fetch, finish_generate, make_context, small_generate
 
 Runs = Callable[..., RunContext]
 
@@ -131,15 +131,6 @@ def test_no_rows_stop_with_the_reasons_of_generate(tmp_path: Path, job: Any, nam
 
     with pytest.raises(DataError, match=rf"{name}: 0 rows. generate dropped: 4 unchanged"):
         job.run(context)
-
-
-def test_a_held_out_prompt_among_the_rows_stops_before_any_weight_is_read(tiny_run: Runs) -> None:
-    files = small_generate()
-    leaked = files["held_out"][0].prompt
-    context = tiny_run(student=Path("/nowhere"), files=files | {"sft": [*files["sft"], sft_example(leaked, "x")]})
-
-    with pytest.raises(DataError, match="is a held-out prompt"):
-        sft.run(context)
 
 
 def test_a_missing_student_stops_sft(tiny_run: Runs) -> None:

@@ -1,0 +1,114 @@
+"""Ask again for the rows that break a gate of the data report, and give up by name what stays broken: `cai repair`.
+
+    generate's rows ─► measure ─► one copy of each prompt, one split for each cluster ─► ask ─► measure ─► … ─► give up
+
+It aims below the gates that stop a run (`repair_choose.targets`), so that what it leaves is not just under them. The
+same files as generate's are written below `repair/`; every later stage reads those. A reply is journalled when it
+comes: a stopped repair goes on where it was, and one that is redone asks nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
+
+from jobs.common.console import StageProgress, say
+from jobs.common.errors import DataError
+from jobs.common.stage import OpenStage, RunContext, StagePlan, finished_manifest, open_stage
+from jobs.generate import opening, wording_judge, wording_rewrite
+from jobs.generate.job import NOT_INGREDIENTS
+
+if TYPE_CHECKING:
+    from jobs.generate.repair_rounds import Repair
+    from jobs.generate.session import Session
+
+
+def run(context: RunContext) -> None:
+    """Run the repair stage.
+
+    Raises:
+        ConfigError: generate has not finished, or no key for a remote endpoint.
+        DataError: a gate of the recipe still fails; the files are written, and the line says why.
+        UnavailableError: an endpoint is down or refuses.
+        StoppedError: SIGTERM or the budget; the same command goes on.
+    """
+    with open_stage(context, _plan(context)) as stage:
+        if stage is not None:
+            _repair(stage)
+    _stop_where_gates_fail(context)
+
+
+def _plan(context: RunContext) -> StagePlan:
+    recipe, constitution = context.recipe, context.constitution()
+    ingredients = {
+        "teacher": recipe.teacher.model_dump(mode="json", exclude=NOT_INGREDIENTS),
+        "generate": recipe.generate.model_dump(mode="json"),
+        "judge": recipe.judge.model_dump(mode="json"),
+        "audit": recipe.audit.model_dump(mode="json", exclude={"on_failure"}),
+        "seed": recipe.seed,
+        "constitution": {"name": constitution.name, "sha256": constitution.sha256},
+        "judge_version": wording_judge.JUDGE_VERSION,
+        "rewrite_version": wording_rewrite.REWRITE_VERSION,
+        "endpoints": opening.logical_endpoints(recipe),
+    }
+    return StagePlan("repair", ingredients, parents=("generate",), lock="cpu")
+
+
+def _repair(stage: OpenStage) -> None:
+    # Late, because a finished stage must not wait for scikit-learn.
+    from jobs.generate.repair_report import finish
+    from jobs.generate.repair_rounds import Repair
+    from jobs.generate.signals import run_until_stopped
+
+    repair = Repair(stage.context, stage.folder)
+    if not repair.has_work:
+        few = f", but for {', '.join(repair.too_few)} on too few rows to tell" if repair.too_few else ""
+        say(f"repair: every gate is at its target{few}; the rows stay as generate wrote them")
+        finish(stage, repair, None)
+        return
+    repair.tidy()
+    if not repair.must_ask:
+        repair.give_up()
+        finish(stage, repair, None)
+        return
+    with _open_session(stage) as session:
+        with session.progress:
+            run_until_stopped(_ask(session, repair), session.rerun, session.drain)
+        repair.give_up()
+        finish(stage, repair, session)
+
+
+async def _ask(session: Session, repair: Repair) -> None:
+    async with AsyncExitStack() as stack:
+        teacher = await session.connect(stack)
+        await repair.ask(session, teacher)
+        for one in session.engines:
+            one.sender.breaker.finish()
+
+
+@contextmanager
+def _open_session(stage: OpenStage) -> Iterator[Session]:
+    """Everything the part that asks needs, open; no student is asked."""
+    from jobs.generate.accounts import open_budget, tariffs
+    from jobs.generate.journal import open_journal
+    from jobs.generate.session import Session
+
+    context, rerun = stage.context, stage.context.command("repair")
+    opened = opening.open_endpoints(context, with_student=False)
+    with closing(open_journal(context.journal)) as journal, opened as endpoints:
+        prices = tariffs(context, endpoints)
+        budget = open_budget(context, journal, endpoints, prices, rerun)
+        progress, constitution = StageProgress("repair", stage.folder), context.constitution()
+        session = Session(context, constitution, endpoints, journal, progress, stage.folder, prices, budget)
+        session.stage = "repair"
+        yield session
+
+
+def _stop_where_gates_fail(context: RunContext) -> None:
+    failed: list[str] = finished_manifest(context, "repair")["measures"]["failed_gates"]
+    if failed and context.recipe.audit.on_failure == "stop":
+        raise DataError(
+            f"{context.folder / 'repair'}: the data still fails {', '.join(failed)}. See the rows: "
+            f"{context.command('audit')}; a stronger teacher.model usually helps."
+        )
