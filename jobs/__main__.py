@@ -61,17 +61,16 @@ def generate(until: str | None, verbose: bool, **options: Any) -> None:
     (job.run_prompts if until else job.run)(context)
 
 
-@cai.command("audit", help=STAGES["audit"][1], short_help=STAGES["audit"][1])
+@cai.command("audit", short_help=STAGES["audit"][1])
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report on SOURCE.  [default: audit]")
 @click.option("--constitution", help="Constitution that SOURCE was made for: its principles are looked for.")
 @run_options
 def audit(sources: tuple[str, ...], out: Path | None, constitution: str | None, **options: Any) -> None:
-    r"""Without SOURCE the stage of the run; with SOURCE a report on any dataset.
+    """Measure the data and say whether it teaches the constitution or a style; 65 where a gate fails.
 
-    \b
-    SOURCE is a run's folder, a parquet or JSONL file or a folder of them, the original authors' JSON,
-    or hub:OWNER/NAME[@REVISION].
+    Without SOURCE the stage of the run. SOURCE is a run's folder, a parquet or JSONL file or a folder of them, the
+    original authors' JSON, or hub:OWNER/NAME[@REVISION][:SPLIT].
     """
     from jobs.common.constitution import load_constitution
 

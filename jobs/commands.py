@@ -38,15 +38,22 @@ def draft(file: Path, **options: Any) -> None:
 
 
 @click.command("import")
-@click.option("--red-team", type=click.Path(path_type=Path), required=True, help="JSON of red-team prompts.")
-@click.option("--sft", type=click.Path(path_type=Path), required=True, help="JSON of critiques and revisions.")
-@click.option("--preferences", type=click.Path(path_type=Path), required=True, help="JSON of preference pairs.")
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(path_type=Path))
+@click.option("--red-team", type=click.Path(path_type=Path), help="The original's JSON of red-team prompts.")
+@click.option("--sft", type=click.Path(path_type=Path), help="The original's JSON of critiques and revisions.")
+@click.option("--preferences", type=click.Path(path_type=Path), help="The original's JSON of preference pairs.")
 @run_options
-def import_(red_team: Path, sft: Path, preferences: Path, **options: Any) -> None:
-    """Import data in the original authors' three JSON shapes as a finished generate stage."""
+def import_(
+    sources: tuple[Path, ...], red_team: Path | None, sft: Path | None, preferences: Path | None, **options: Any
+) -> None:
+    """Import other people's data as a finished generate stage.
+
+    SOURCE is a JSONL or parquet file, or a folder of them (alignment-handbook, TRL, prompt with chosen and
+    rejected, prompt with completion); the three options together read the first South African experiment.
+    """
     from jobs.prepare.importer import Sources, import_data
 
-    import_data(make_context(**options), Sources(red_team=red_team, sft=sft, preferences=preferences))
+    import_data(make_context(**options), Sources(red_team=red_team, sft=sft, preferences=preferences, others=sources))
 
 
 @click.command("repair")

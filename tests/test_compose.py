@@ -121,6 +121,19 @@ def test_secrets_go_only_where_they_are_used(services: dict[str, Any]) -> None:
     }
 
 
+def test_the_write_token_is_publishs_alone_and_no_up_starts_it(docker: list[str]) -> None:
+    found = config(docker, profile="publish")["services"]
+    assert set(found) == {"publish"}
+    assert [secret["source"] for secret in found["publish"]["secrets"]] == ["hf_write_token"]
+    assert found["publish"]["environment"]["HF_WRITE_TOKEN_FILE"] == "/run/secrets/hf_write_token"
+    assert found["publish"]["read_only"] is True
+
+
+def test_the_audit_reaches_no_network(services: dict[str, Any]) -> None:
+    assert services["audit"]["network_mode"] == "none"
+    assert "secrets" not in services["audit"]
+
+
 @pytest.mark.parametrize("stage", CUDA)
 def test_gpu_jobs_have_no_network(services: dict[str, Any], stage: str) -> None:
     assert services[stage]["network_mode"] == "none"

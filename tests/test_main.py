@@ -41,7 +41,8 @@ def test_help_lists_every_stage_in_the_order_of_a_run(capsys: pytest.CaptureFixt
         (["fetch", "--run", "../x"], 78, "Error: --run '../x': use letters, digits"),
         (["fetch", "--run", "models"], 78, "that name is taken by the folder runs/models"),
         (["constitution", "check", "nowhere.yaml"], 78, "Error: nowhere.yaml does not exist."),
-        (["import"], 2, "Missing option '--red-team'"),
+        (["import"], 78, "Error: cai import: nothing to import."),
+        (["publish", "data"], 2, "Missing option '--licence'"),
     ],
 )
 def test_a_mistake_is_one_line_and_its_exit_code(

@@ -118,7 +118,7 @@ class GenerateSettings(Settings):
     """Share of the remaining prompts that goes to SFT; the rest goes to DPO."""
     held_out_principles: list[str] = []
     """Ids of principles that no training stage may see at all: all their prompts are held out."""
-    languages: list[str] = []
+    languages: list[Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]] = []
     """BCP 47 codes of the languages prompts are written in, in turn; empty = the constitution's."""
     benign_twins: bool = True
     """Give every red-team prompt a sibling that a user may well ask: the model learns judgement, not refusal."""

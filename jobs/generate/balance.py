@@ -21,7 +21,7 @@ from jobs.generate.engine import RefusedError
 from jobs.generate.filters import Drop, answer_fault, same_text
 from jobs.generate.fitting import fit_both, fit_one
 from jobs.generate.judge import Judge, Named
-from jobs.generate.rewrite import NEAR, Rewriter, target_words, word_bounds
+from jobs.generate.rewrite import NEAR, Rewriter, Wish, target_words, word_bounds
 
 MOST_RATIO = 1.25
 """Ratio of the two sides' words up to which a pair that could not be balanced is kept."""
@@ -73,9 +73,8 @@ class Balance:
         least, most = word_bounds(pair.id, pair.rejected)
         for number in range(self.rewriter.settings.tries):
             try:
-                found = await self.rewriter.to_length(
-                    pair, pair.chosen, self.principle, aim, sample_index=number, lane=self.lane
-                )
+                wish = Wish(aim, sample_index=number)
+                found = await self.rewriter.to_length(pair, pair.chosen, self.principle, wish, self.lane)
             except RefusedError:
                 continue
             text = fit_one(found.text, least, most)

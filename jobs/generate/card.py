@@ -13,6 +13,11 @@ SPLITS = {
     "prefs": {"train": "train_prefs", "test": "test_prefs"},
 }
 """Configuration of the dataset → its splits and their files: the Hub dataset's own, and what trainers take as it is."""
+COLUMNS = {
+    "sft": "[messages, id, principle_id, kind, language]",
+    "prefs": "[chosen, rejected, id, principle_id, kind, language, preference_probability, chosen_by, rejected_by]",
+}
+"""Configuration → its columns, where not all. TRL 1.16 takes a `prompt` that is text beside chats for a mistake."""
 
 
 def card(
@@ -74,7 +79,9 @@ def _judged(by: Mapping[str, Any]) -> str:
 def _configs() -> str:
     lines = []
     for name, files in SPLITS.items():
-        lines += [f"  - config_name: {name}", "    data_files:"]
+        lines.append(f"  - config_name: {name}")
+        lines += [f"    columns: {COLUMNS[name]}"] if name in COLUMNS else []
+        lines.append("    data_files:")
         lines += [f"      - {{split: {split}, path: {file}.parquet}}" for split, file in files.items()]
     return "\n".join(lines)
 

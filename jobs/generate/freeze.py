@@ -9,6 +9,7 @@ from jobs.common.console import say
 from jobs.common.constitution import Constitution
 from jobs.common.errors import ConfigError
 from jobs.common.jsonl import read_records, write_records
+from jobs.common.ledger import overlapping
 from jobs.common.records import RedTeamPrompt
 from jobs.common.split import SplitShares, assign_splits
 from jobs.generate import wording
@@ -18,6 +19,7 @@ from jobs.generate.red_team import Collected, RedTeam
 from jobs.generate.session import Session
 from jobs.generate.slots import Draft
 from jobs.generate.twins import FoundTwins, TwinWriter
+from jobs.measure.measured import Near
 from jobs.measure.near import clusters, near_pairs
 
 
@@ -74,7 +76,11 @@ def _split(drafts: Sequence[Draft], session: Session, model: str) -> list[RedTea
     """The prompts with cluster and split; near-duplicates and siblings are on one side of it."""
     recipe = session.context.recipe
     families = [draft.twin_of or draft.id for draft in drafts]
-    numbers = clusters(len(drafts), near_pairs([draft.prompt for draft in drafts], families), families)
+    texts = [draft.prompt for draft in drafts]
+    links = near_pairs(texts, families)
+    # What training would refuse as near a held-out prompt must not be divided either.
+    links += [Near(one, other, "exact", 1.0) for one, other in overlapping(texts)]
+    numbers = clusters(len(drafts), links, families)
     first = {number: draft.id for number, draft in reversed(list(zip(numbers, drafts, strict=True)))}
     cluster_of = {draft.id: first[number] for number, draft in zip(numbers, drafts, strict=True)}
     splits = assign_splits(

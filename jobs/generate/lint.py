@@ -40,6 +40,8 @@ from jobs.measure.constitution import Related, Remark, negative_framing, related
 
 PAIRS_PER_PRINCIPLE = 1.5
 """Pairs asked about, as a multiple of the principles; every principle's nearest neighbour is among them."""
+TOO_MANY = 0.5
+"""Share of principles from which untestable and misread ones are taken as the teacher's limits."""
 WIDTH = 110
 ALONE, WITH_OTHERS = 4, 3
 """Requests for one principle; so many more where it has neighbours to be confused with."""
@@ -104,6 +106,12 @@ def lint(file: Path, context: RunContext) -> None:
     if remarks:
         _print(remarks)
     _say_end(file, remarks, meter, context)
+    lost = {remark.principle_id for remark in remarks if remark.finding in ("untestable", "not paraphrased")}
+    if len(lost) > TOO_MANY * len(order):
+        say(
+            f"{file}: {context.recipe.teacher.model} lost its way with {len(lost)} of {len(order)} principles, which "
+            f"tells more of this teacher than of them. Ask a larger one with --recipe or --set teacher.model=..."
+        )
 
 
 async def _ask_all(

@@ -19,7 +19,7 @@ from jobs.generate.judge import Judge, Named
 from jobs.generate.repair_choose import Task, is_sound
 from jobs.generate.repair_rows import Row, Rows, row_of
 from jobs.generate.replies import Text
-from jobs.generate.rewrite import LEAST_WORDS, NEAR, Rewriter, target_words, word_bounds
+from jobs.generate.rewrite import LEAST_WORDS, NEAR, Rewriter, Wish, target_words, word_bounds
 from jobs.generate.rounds import LOST
 
 FIRST_SAMPLE = 100
@@ -122,10 +122,8 @@ class Asker:
         if task.gate == "length_only" and (cut := _cut(row)):
             yield cut
         for index in range(first, first + TRIES) if task.ask == "rewrite" else ():
-            words, avoid = _words(row), task.avoid_opening
-            rewriting = self.rewriter.to_length(
-                row.record, row.answer, principle, words, avoid_opening=avoid, sample_index=index, lane=lane
-            )
+            wish = Wish(_words(row), task.avoid_opening, index)
+            rewriting = self.rewriter.to_length(row.record, row.answer, principle, wish, lane)
             text = _fitted(row, await _text_of(rewriting))
             if text and not answer_fault(row.record.kind, row.other, "", text) and is_sound(task, text):
                 yield row.rewritten(text, model)

@@ -17,7 +17,7 @@ from jobs.generate.card import card
 from jobs.generate.meter import money
 from jobs.generate.repair_drop import MOST_GIVEN_UP
 from jobs.generate.repair_files import write_lines, write_tables
-from jobs.generate.repair_rounds import FLIPPED, Repair
+from jobs.generate.repair_rounds import BROUGHT_BACK, Repair
 from jobs.generate.session import Session
 from jobs.measure.gates import gates
 from jobs.measure.measured import Gate
@@ -120,7 +120,7 @@ def _table(repair: Repair) -> Table:
     for name, row in _figures(repair).items():
         shown = [_shown(row[key]) for key in ("before", "after", "target", "changed", "given_up")]
         table.add_row(name, *shown, style="red" if name in repair.after.failing else "")
-    if brought_back := repair.changed.get(FLIPPED):
+    if brought_back := repair.changed.get(BROUGHT_BACK):
         table.add_row("judge flipped", "", "", "", str(len(brought_back)), "")
     return table
 

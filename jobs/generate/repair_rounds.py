@@ -30,7 +30,7 @@ UNASKED = {"duplicates", "leaks", "splits", "coverage"}
 """Gates for which there is nothing to ask."""
 MOST_FLIPPED = 0.1
 """Share of chains whose judge may contradict itself before repair asks it otherwise."""
-FLIPPED = "flipped"
+BROUGHT_BACK = "flipped"
 """Name, beside the gates, of rows that come back after each answer was graded by itself."""
 
 
@@ -91,7 +91,7 @@ class Repair:
         rewriter = Rewriter(teacher, recipe.generate, session.sampling)
         asker = Asker(rewriter, judge, session.constitution, session.show)
         if judge and flipped_rows(self.rows):
-            self.changed[FLIPPED] = await asker.bring_back(self.rows)
+            self.changed[BROUGHT_BACK] = await asker.bring_back(self.rows)
             self.after = self._look()
         for number in range(ROUNDS):
             tasks = choose(self.rows, self.after, is_last=number == ROUNDS - 1)

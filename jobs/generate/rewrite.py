@@ -1,7 +1,7 @@
 """Rewrites that bring the two sides of a pair to one length, so that length tells nothing about which is better.
 
 target_words(row_id, rejected)          # so many words, a little above or below the rejected side
-await rewriter.to_length(prompt, answer, principle, words)
+await rewriter.to_length(prompt, answer, principle, Wish(words))
 await rewriter.minimal_edit(prompt, chosen, principle)
 """
 
@@ -26,6 +26,17 @@ LEAST_WORDS = 2
 
 
 @dataclass(frozen=True)
+class Wish:
+    """What a rewrite should be like."""
+
+    words: int
+    avoid_opening: str = ""
+    """First words it must not have; empty where any will do."""
+    sample_index: int = 0
+    """Which repeat of the same request, from 0."""
+
+
+@dataclass(frozen=True)
 class Rewriter:
     """Asks the teacher for rewrites; one request each, under the sample index it is given."""
 
@@ -33,25 +44,15 @@ class Rewriter:
     settings: GenerateSettings
     sampling: Sampling
 
-    async def to_length(
-        self,
-        prompt: Asked,
-        answer: str,
-        principle: Principle,
-        words: int,
-        *,
-        avoid_opening: str = "",
-        sample_index: int = 0,
-        lane: int = 0,
-    ) -> Text:
+    async def to_length(self, prompt: Asked, answer: str, principle: Principle, wish: Wish, lane: int = 0) -> Text:
         """The same answer in about so many words, with another opening where one is to be avoided.
 
         Raises:
             RefusedError: the endpoint refuses, or the reply cannot be used.
             UnavailableError: the endpoint cannot be used at all.
         """
-        turns = wording_rewrite.length_turns(prompt.prompt, answer, principle, words, avoid_opening)
-        return await self._ask("rewrite", turns, wording_rewrite.REWRITE, sample_index, lane)
+        turns = wording_rewrite.length_turns(prompt.prompt, answer, principle, wish.words, wish.avoid_opening)
+        return await self._ask("rewrite", turns, wording_rewrite.REWRITE, wish.sample_index, lane)
 
     async def minimal_edit(
         self, prompt: Asked, chosen: str, principle: Principle, *, sample_index: int = 0, lane: int = 0

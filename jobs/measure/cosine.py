@@ -21,11 +21,17 @@ from jobs.measure.terms import tfidf
 
 SAME_COSINE = 0.8
 """Cosine above which two texts count as nearly the same."""
-_ROWS = 2000
+_ROWS = 500
 
 
-def alike(texts: Sequence[str], limit: float = SAME_COSINE) -> Iterator[tuple[int, int, float]]:
-    """Pairs of positions (smaller first) whose cosine is above the limit, with the cosine."""
+def alike(texts: Sequence[str], groups: Sequence[int] = ()) -> Iterator[tuple[int, int, float]]:
+    """Pairs of positions (smaller first) whose cosine is above `SAME_COSINE`, with the cosine.
+
+    Args:
+        texts: the texts.
+        groups: for each text a number; pairs within one group are left out unlooked at.
+    """
+    limit, known = SAME_COSINE, np.array(groups or range(len(texts)))
     matrix = tfidf(texts)
     if not matrix.shape[1]:
         return
@@ -34,7 +40,7 @@ def alike(texts: Sequence[str], limit: float = SAME_COSINE) -> Iterator[tuple[in
     for start in range(0, len(texts), _ROWS):
         shared = (first[start : start + _ROWS] @ columns).tocoo()
         rows, others = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
-        keep = others < rows
+        keep = (others < rows) & (known[others] != known[rows])
         rows, others = rows[keep], others[keep]
         for part in range(0, len(rows), 100_000):
             left, right = rows[part : part + 100_000], others[part : part + 100_000]

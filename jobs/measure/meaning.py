@@ -20,9 +20,9 @@ from jobs.measure.texts import words
 
 Item = TypeVar("Item")
 
-SAMPLE = 2000
+SAMPLE = 1000
 """Most prompts whose variety is measured at once: the kernel grows with their square."""
-_PRINCIPLE_SAMPLE = 400
+_PRINCIPLE_SAMPLE = 250
 IDENTIFIED_SAMPLE = 5000
 """Most prompts that are held against the principles."""
 _ALIKE_SHOWN = 10

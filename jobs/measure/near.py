@@ -128,15 +128,21 @@ def near_pairs(texts: Sequence[str], siblings: Sequence[str] = ()) -> list[Near]
         if families[first] != families[second] and forest.join(first, second):
             found.append(Near(first, second, method, score))
 
-    for first, second in _exact(texts, families):
-        link(first, second, "exact", 1.0)
-    for first, second in proposed(texts):
-        if not forest.joined(first, second):
-            score = shared_pieces(texts[first], texts[second])
+    firsts = _firsts(texts, families)
+    for row, text in enumerate(texts):
+        for first in firsts[plain(text)]:
+            if first < row:
+                link(first, row, "exact", 1.0)
+    # Equal texts are settled: only one of each, or one of two families, is held against the others.
+    rows = sorted(row for known in firsts.values() for row in known)
+    left = [texts[row] for row in rows]
+    for one, other in proposed(left):
+        if not forest.joined(rows[one], rows[other]):
+            score = shared_pieces(left[one], left[other])
             if score >= SAME_PIECES:
-                link(first, second, "minhash", score)
-    for first, second, score in alike(texts):
-        link(first, second, "tfidf", score)
+                link(rows[one], rows[other], "minhash", score)
+    for one, other, score in alike(left, [forest.root(row) for row in rows]):
+        link(rows[one], rows[other], "tfidf", score)
     return found
 
 
@@ -152,14 +158,14 @@ def clusters(count: int, near: Sequence[Near], siblings: Sequence[str] = ()) -> 
     return [numbers.setdefault(forest.root(row), len(numbers)) for row in range(count)]
 
 
-def _exact(texts: Sequence[str], families: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Each repeated text with its first; a sibling of the first also with the first of another family."""
+def _firsts(texts: Sequence[str], families: Sequence[str]) -> dict[str, list[int]]:
+    """The first row of each text, and the first of another family: a sibling's copy may be nobody's sibling."""
     firsts: dict[str, list[int]] = defaultdict(list)
     for row, text in enumerate(texts):
         known = firsts[plain(text)]
-        yield from ((first, row) for first in known)
         if len(known) < 2 and families[row] not in {families[first] for first in known}:
             known.append(row)
+    return firsts
 
 
 def _overlap(one: frozenset[str], other: frozenset[str]) -> float:

@@ -21,6 +21,7 @@ from jobs.common.records import Kind
 from jobs.generate import wording_judge, wording_prompts, wording_rewrite
 from jobs.generate.requests import Turn
 from jobs.generate.wording_twins import with_requests
+from tests.fakes import teacher_texts as texts
 from tests.fakes.teacher_texts import (
     NAMES,
     PEOPLE,
@@ -145,8 +146,11 @@ class ScriptedTeacher:
         return str(round(1 + 4 * follows(found["prompt"], found["answer"])))
 
     def _twin(self, found: dict[str, str], seed: int) -> str:
-        name = next(word for word in re.findall(r"\w+", found["prompt"]) if word in NAMES)
-        return found["prompt"].replace(name, drawn("twin", seed).choice([one for one in NAMES if one != name]))
+        # Another word in one of the ways: which of them is right is drawn anew, so that no answer tells the sibling's.
+        way = _ways(found["prompt"])[0]
+        kind = next(word for word in way.split() if word in texts.KINDS)
+        other = drawn("twin", seed).choice([one for one in texts.KINDS if one != kind])
+        return found["prompt"].replace(way, way.replace(kind, other))
 
 
 def near_copy(prompt: str) -> str:

@@ -21,8 +21,8 @@ from tests.fakes.load_server import LoadServer
 from tests.generate.world import KEY, finish_fetch, write_constitution
 
 QUIET_S, LOOK_S = 0.1, 0.05
-LINES = 15 + 45 + 45
-"""Requests for prompts, critiques and revisions: each step is one batch."""
+LINES = 45 + 45 + 45
+"""Requests for prompts, critiques and revisions: each step is one batch, since lists of prompts would come in waves."""
 RECIPE = """
 constitution: {constitution}
 teacher:
@@ -36,10 +36,10 @@ initial:
   model: fake-student
   price: {{input_usd_per_million_tokens: 0.0, output_usd_per_million_tokens: 0.0, dated: "2026-01-01"}}
 generate:
-  prompts_per_principle: 15
-  prompts_per_request: 3
+  prompts_per_principle: 3
+  prompts_per_request: 1
   held_out_fraction: 0.34
-  max_requests_per_principle: 6
+  max_requests_per_principle: 30
   benign_twins: false
   balance: false
   max_revisions: 1
@@ -52,7 +52,7 @@ class Batches:
 
     def __init__(self, folder: Path, server: LoadServer) -> None:
         self.folder, self.server = folder, server
-        write_constitution(folder / "tiny.yaml")
+        write_constitution(folder / "tiny.yaml", [f"value_{number}" for number in range(15)])
         self.recipe = folder / "recipe.yaml"
         self.recipe.write_text(RECIPE.format(constitution=folder / "tiny.yaml", url=server.url), encoding="utf-8")
         for runs in ("batch", "live"):

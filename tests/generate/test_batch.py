@@ -83,7 +83,7 @@ def test_batches_that_are_never_taken_are_halved_and_then_asked_live(
     assert world.rows() == live
     assert world.server.stats().batch_lines == 0
     shown = capsys.readouterr().err
-    assert "does not take a batch of 15 requests: server_error: The batch could not be validated" in shown
+    assert "does not take a batch of 45 requests: server_error: The batch could not be validated" in shown
 
 
 def spent_usd(world: Batches) -> float:
@@ -126,7 +126,7 @@ def test_what_is_too_much_at_once_is_sent_in_parts_one_after_another(
 
     monkeypatch.setattr(teacher.BatchApi, "look", crowded)
     assert world.generate() == 0
-    assert "does not take a batch of 15 requests: token_limit_exceeded" in capsys.readouterr().err
+    assert "does not take a batch of 45 requests: token_limit_exceeded" in capsys.readouterr().err
     assert world.server.stats().attempts == 45, "nothing was asked live but the student"
     assert max(taken) <= 10
 
@@ -139,8 +139,8 @@ def test_a_refused_parameter_is_left_out_of_the_next_batch(world: Batches, monke
         old.update([custom_id] if "max_tokens" in body else [])
         return encode(custom_id, body)
 
-    def refused(raw: bytes, endpoint: Endpoint) -> tuple[str, Reply | Fault] | None:
-        found = read(raw, endpoint)
+    def refused(raw: bytes, endpoint: Endpoint, _: object) -> tuple[str, Reply | Fault] | None:
+        found = read(raw, endpoint, {})
         if found and found[0] in old:
             said = b'{"error": {"message": "Unsupported parameter: max_tokens"}}'
             return found[0], faults.classify(400, {}, said, model="m", key_name="k")
@@ -149,8 +149,8 @@ def test_a_refused_parameter_is_left_out_of_the_next_batch(world: Batches, monke
     monkeypatch.setattr(batch_post, "encode", noted)
     monkeypatch.setattr(batch_watch, "read", refused)
     assert world.generate() == 0
-    assert len(old) == 15, "the first batch alone"
-    assert world.server.stats().batch_lines == LINES + 15
+    assert len(old) == 45, "the first batch alone"
+    assert world.server.stats().batch_lines == LINES + 45
 
 
 def test_a_batch_whose_creation_got_no_answer_is_looked_for_before_another_is_made(
@@ -185,5 +185,5 @@ def test_the_embedded_teacher_has_no_batches(world: Batches, capsys: pytest.Capt
 
 @given(st.one_of(st.binary(), st.builds(lambda value: json.dumps(value).encode(), JSON)))
 def test_no_line_of_an_output_file_is_an_error(raw: bytes) -> None:
-    found = batch_lines.read(raw, ENDPOINT)
+    found = batch_lines.read(raw, ENDPOINT, {})
     assert found is None or isinstance(found[0], str)

@@ -46,7 +46,7 @@ def test_verdicts_in_a_batch_of_a_killed_process_keep_their_probabilities(world:
     world.recipe.write_text(judged, encoding="utf-8")
     live = world.live_rows()
     names = {"module": "jobs.generate.batch_watch", "owner": "Watch", "name": "until_over"}
-    process = world.start(KILLER.format(quiet=QUIET_S, look=LOOK_S, **names), "before", "3")
+    process = world.start(KILLER.format(quiet=QUIET_S, look=LOOK_S, **names), "before", "4")
     _, shown = process.communicate()
     assert process.returncode == -signal.SIGKILL, shown
     assert world.generate() == 0
@@ -97,7 +97,7 @@ def test_sigterm_while_a_batch_waits_exits_75_at_once_and_the_same_command_picks
         time.sleep(0.02)
     time.sleep(1.1)
     progress = json.loads((world.folder / "batch" / "tiny" / "generate" / "progress.json").read_text())
-    assert progress["figures"].startswith("1 batch, 0 of 15 lines done, next look in ")
+    assert progress["figures"].startswith("1 batch, 0 of 45 lines done, next look in ")
     process.send_signal(signal.SIGTERM)
     stopped_at = time.monotonic()
     _, shown = process.communicate(timeout=10)
@@ -116,8 +116,8 @@ def test_a_batch_the_endpoint_forgot_is_counted_as_lost_and_asked_again(world: B
         quiet=QUIET_S, look=LOOK_S, module="jobs.generate.batch_watch", owner="Watch", name="until_over"
     )
     world.start(script, "before", "1").communicate()
-    assert world.server.stats().batch_lines == 15
+    assert world.server.stats().batch_lines == 45
     world.server.reset()
     assert world.generate() == 0
     assert world.server.stats().batch_lines == LINES
-    assert world.manifest()["measures"]["account"]["lost_requests"] == 15
+    assert world.manifest()["measures"]["account"]["lost_requests"] == 45

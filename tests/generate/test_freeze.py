@@ -12,7 +12,7 @@ import pytest
 from jobs.generate.wording_prompts import DIMENSIONS
 from jobs.measure.near import near_pairs
 from tests.fakes.openai_server import Answer
-from tests.generate.scripted import ONLY_PROMPTS, Teacher, briefs_of, freeze, listed, principle_of, unlike
+from tests.generate.prompt_teacher import ONLY_PROMPTS, Teacher, briefs_of, freeze, listed, principle_of, unlike
 from tests.generate.world import PRINCIPLES, World, error_line, start, wait_for
 
 TWINS = "generate.benign_twins=true"

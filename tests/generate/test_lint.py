@@ -131,6 +131,7 @@ def test_a_sound_constitution_gives_no_remark_and_says_what_it_cost(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "no remarks; " in captured.err
+    assert "lost its way" not in captured.err
     assert re.search(
         r"asking fake-teacher about 5 principles and the \d of 10 pairs|most related of 10 pairs", captured.err
     )
@@ -237,7 +238,9 @@ def test_a_teacher_that_always_says_a_finds_no_duplicates_and_nothing_testable(
 
     world.server.respond = first_letter
     assert check(world, write(world.folder, **TEXTS)) == 0
-    shown = capsys.readouterr().out
+    captured = capsys.readouterr()
+    shown = captured.out
+    assert "lost its way with 5 of 5 principles, which tells more of this teacher than of them" in captured.err
     assert "duplicate" not in shown
     assert "contradiction" not in shown
     assert shown.count("untestable") == len(TEXTS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.common.constitution import load_constitution
 from jobs.common.records import Kind
-from jobs.generate import wording_judge, wording_rewrite
+from jobs.generate import wording_judge, wording_prompts, wording_rewrite
 from jobs.generate.requests import Turn
 from jobs.measure.blind import blind
 from jobs.measure.data import Data, Pair
@@ -95,3 +95,12 @@ def test_the_same_request_always_gets_the_same_reply() -> None:
     prompt = write_prompt("same")
     turns = wording_rewrite.length_turns(prompt, answers(prompt)[0], PRINCIPLE, 30, "")
     assert len({ScriptedTeacher(CONSTITUTION)(asked(turns, 5)) for _ in range(3)}) == 1
+
+
+def test_a_twin_differs_in_one_word() -> None:
+    for number in range(50):
+        prompt = write_prompt(number)
+        twin = ScriptedTeacher(CONSTITUTION)(asked(wording_prompts.twin_turns(PRINCIPLE, prompt), number))
+        changed = [one for one, other in zip(prompt.split(), twin.split(), strict=True) if one != other]
+        assert len(changed) == 1
+        assert ways_of(twin)

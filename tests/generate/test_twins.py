@@ -14,7 +14,7 @@ from jobs.generate.filters import words_of
 from jobs.generate.slots import Draft
 from jobs.generate.twins import LEAST_SHARED, twin_fault
 from tests.fakes.openai_server import Answer
-from tests.generate.scripted import TWIN, Teacher, freeze, twin_of, unlike
+from tests.generate.prompt_teacher import TWIN, Teacher, freeze, twin_of, unlike
 from tests.generate.world import World
 
 TWINS = "generate.benign_twins=true"

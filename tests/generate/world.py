@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ judge: {{rule: "off"}}
 """
 
 
-def write_constitution(path: Path) -> None:
+def write_constitution(path: Path, names: Sequence[str] = PRINCIPLES) -> None:
     principles = "".join(
         f"""
   - id: {name}
@@ -92,7 +93,7 @@ def write_constitution(path: Path) -> None:
     critique_request: Where does your last answer lack {name}?
     revision_request: Rewrite the answer with {name}. Give only the new answer.
 """
-        for name in PRINCIPLES
+        for name in names
     )
     path.write_text(
         f"name: {path.stem}\ntitle: Tiny\nlanguage: en\nversion: 1\ndescription: For tests.\nprinciples:{principles}",
@@ -102,7 +103,7 @@ def write_constitution(path: Path) -> None:
 
 def finish_fetch(context: RunContext, gguf: str | None = None) -> None:
     """Leave what fetch leaves."""
-    student = {"kind": "gguf", "path": "models/x.gguf", "name": "tiny", "revision": None, "sha256": {}}
+    student: dict[str, Any] = {"kind": "gguf", "path": "models/x.gguf", "name": "tiny", "revision": None, "sha256": {}}
     with open_stage(context, StagePlan("fetch", {}, (), "cpu")) as stage:
         assert stage is not None
         fetched = {"student": student, "teacher_gguf": gguf, "initial_gguf": gguf, "mix_in": {}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from jobs.measure.data import Data, Example, Pair, PrincipleText, Prompt
 
 PRINCIPLES = [
@@ -9,30 +11,26 @@ PRINCIPLES = [
     PrincipleText("courts", "Fair courts", "The answer respects judges, trials and the rights of the accused."),
 ]
 SUBJECTS = (
-    "the river", "a court case", "my neighbour", "bus fares", "our school", "the harvest", "night shifts", "old maps",
-    "street music", "a wedding", "the library", "winter coats", "fishing rights", "a football club", "wild bees",
-    "the clinic", "bread prices", "a tall fence", "the choir", "broken lamps",
+    "river", "court", "neighbour", "bus", "school", "harvest", "night", "map", "music", "wedding", "library", "coat",
+    "fish", "club", "bee", "clinic", "bread", "fence", "choir", "lamp", "bridge", "garden", "letter", "market", "storm",
+    "ticket", "window", "village", "teacher", "engine", "forest", "kitchen", "doctor", "painter", "island", "candle",
 )  # fmt: skip
-ANSWERS = (
-    "Ask {} first and write down what was said.", "Begin by reading the rules about {} in the town hall.",
-    "Two neighbours once argued over {}; they agreed in the end.", "Nobody owns {}, so a shared plan is best.",
-    "Start small: list what troubles you about {}.", "People see {} in many ways, and each has a reason.",
-)  # fmt: skip
+VERBS = ("carries", "mends", "forgets", "paints", "counts", "borrows", "praises", "follows", "hides", "warms")
 
 
 def prompt(row: int) -> str:
     """A prompt unlike the others."""
-    subject, other = SUBJECTS[row % 20], SUBJECTS[(row * 7 + row // 20 + 3) % 20]
-    verb = ("Explain", "Compare", "Describe", "Question", "Defend", "Criticise")[row % 6]
-    return (
-        f"{verb} number {row} of what is said about {subject} where {other} also matters to people of street {row * 37}"
-    )
+    return f"{_words(f'prompt {row}', 14).capitalize()}?"
 
 
-def answer(row: int, shift: int) -> str:
-    """An answer that follows no side."""
-    first, second = ANSWERS[(row * 5 + shift) % 6], ANSWERS[(row * 3 + 2 * shift + 1) % 6]
-    return f"{first.format(SUBJECTS[(row + shift) % 20])} {second.format(SUBJECTS[(row * 3 + shift) % 20])}"
+def answer(row: int, side: int) -> str:
+    """An answer that follows no habit."""
+    return f"{_words(f'answer {row} {side}', 18).capitalize()}."
+
+
+def _words(seed: str, count: int) -> str:
+    drawn = random.Random(seed)
+    return " ".join(f"{drawn.choice(SUBJECTS)} {drawn.choice(VERBS)}" for _ in range(count // 2))
 
 
 def sound(count: int = 40) -> Data:
@@ -44,9 +42,8 @@ def sound(count: int = 40) -> Data:
         Example(one.id, one.principle_id, one.text, answer(row, 0), source_prompt=one.text, initial="No idea at all.")
         for row, one in enumerate(prompts[:count])
     ]
-    pairs = []
-    for row, one in enumerate(prompts[count : 2 * count]):
-        sides = [answer(row, 1), answer(row, 2)]
-        chosen, rejected = sides if row % 2 else sides[::-1]
-        pairs.append(Pair(one.id, one.principle_id, one.text, chosen, rejected))
+    pairs = [
+        Pair(one.id, one.principle_id, one.text, answer(row, 1), answer(row, 2))
+        for row, one in enumerate(prompts[count : 2 * count])
+    ]
     return Data("sound", prompts, examples, pairs, PRINCIPLES, datasheet={"run": "sound"})

@@ -43,7 +43,7 @@ def test_the_better_of_two_opposite_rules_is_right_at_least_half_the_time(right:
     assert is_rule == (right >= wrong)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(SIDES, min_size=1, max_size=30))
 def test_length_only_lies_between_a_half_and_one_and_does_not_change_when_all_sides_are_swapped(
     sides: list[tuple[str, str]],
@@ -66,7 +66,13 @@ def test_a_habit_of_words_is_found_and_texts_without_one_are_a_coin_toss() -> No
     assert fair
     assert fair.by_principle
     assert 0.35 < fair.by_prompt.value < 0.65
-    told = replace(data, pairs=[replace(one, chosen=f"Importantly {one.chosen}") for one in data.pairs])
+    told = replace(
+        data,
+        pairs=[
+            replace(one, chosen=f"Importantly, we should all remember this together: {one.chosen}")
+            for one in data.pairs
+        ],
+    )
     found = blind(told)
     assert found
     assert found.by_principle
@@ -189,9 +195,7 @@ def test_country_markers_are_whole_words_of_that_country() -> None:
     assert ours
     assert theirs
     assert markers_of("anthropic") is None
-    assert [word for word in ("isiZulu", "Cape Town", "post-apartheid", "B-BBEE", "South African") if ours.fullmatch(word)] == [
-        "isiZulu", "Cape Town", "post-apartheid", "B-BBEE", "South African",
-    ]  # fmt: skip
+    assert all(map(ours.fullmatch, ("isiZulu", "Cape Town", "post-apartheid", "B-BBEE", "South African")))
     assert theirs.search("sarmale \u00een Bucure\u0219ti")
     assert theirs.search("the Securitate files")
     assert not ours.search("Compare two brands of advanced beer and granddad's tax return in France.")
@@ -201,11 +205,10 @@ def test_country_markers_are_whole_words_of_that_country() -> None:
 def test_a_prompt_in_two_splits_is_one_leak_whatever_the_way() -> None:
     data = sound()
     exact, inside, near, others = data.pairs[0], data.pairs[1], data.pairs[2], data.pairs[3:]
-    text = data.examples[0].prompt
     moved = [
-        replace(exact, prompt=text.upper()),
+        replace(exact, prompt=data.examples[0].prompt.upper()),
         replace(inside, prompt=f"Red team prompt: '{data.examples[1].prompt}'"),
-        replace(near, prompt=data.examples[2].prompt.replace("people", "folk")),
+        replace(near, prompt=data.examples[2].prompt.replace(" ", " truly ", 7).replace(" truly ", " ", 6)),
     ]
     found, matrix = leaks(replace(data, pairs=[*moved, *others]), list(range(len(data.prompts))))
     between = [leak for leak in found if (leak.first_split, leak.second_split) == ("sft", "dpo")]

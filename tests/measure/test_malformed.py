@@ -99,7 +99,9 @@ def test_a_sentence_that_stops_is_cut_off() -> None:
 
 
 def test_a_text_in_another_language_than_asked_for_is_named_and_short_ones_are_not() -> None:
-    romanian = "R\u00e2ul este al tuturor, a\u0219a c\u0103 nimeni nu poate ridica un gard f\u0103r\u0103 acordul consiliului local."
+    romanian = (
+        "R\u00e2ul este al tuturor, a\u0219a c\u0103 nimeni nu poate ridica un gard f\u0103r\u0103 acordul consiliului."
+    )
     english = Example("e", "water", PROMPT, ANSWER, language="en")
     right = Example("r", "water", romanian, romanian.replace("R\u00e2ul", "Lacul"), language="ro")
     wrong = Example("w", "water", romanian, ANSWER, language="ro")

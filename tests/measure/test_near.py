@@ -36,7 +36,7 @@ def partition(numbers: list[int]) -> set[frozenset[int]]:
     return {frozenset(at for at, other in enumerate(numbers) if other == number) for number in numbers}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(TEXTS)
 def test_the_order_of_prompts_does_not_change_who_is_near_whom(texts: list[str]) -> None:
     last = len(texts) - 1
@@ -59,7 +59,7 @@ def test_clusters_are_the_equivalence_that_the_pairs_span(case: tuple[int, list[
     assert [[one == other for other in numbers] for one in numbers] == reach.tolist()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(TEXTS, st.data())
 def test_a_family_is_never_linked_with_itself_and_always_in_one_cluster(texts: list[str], data: st.DataObject) -> None:
     families = [data.draw(st.sampled_from("abc")) for _ in texts]

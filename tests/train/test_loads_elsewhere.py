@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import pytest
 import yaml
+from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.data_utils import extract_prompt, is_conversational
 
@@ -16,6 +17,7 @@ from jobs.common.constitution import load_constitution
 from jobs.common.records import PreferencePair, RedTeamPrompt, Revision, Split, record_id
 from jobs.generate.card import card
 from jobs.generate.tables import preference_pair, write_rows
+from jobs.train.student import TEMPLATES
 from tests.train.builders import ANSWERS, REJECTED, SENTENCES
 
 HUB_FEATURES = datasets.Features(
@@ -96,20 +98,27 @@ def test_trl_trains_supervised_on_it_as_it_is(folder: Path, students: Callable[[
     rows = load(folder, "sft", "train")
     assert is_conversational(rows[0])
     trainer = SFTTrainer(
-        str(students("chatml")), SFTConfig(output_dir=str(tmp_path / "sft"), **steps()), train_dataset=rows
+        str(students("chatml")),
+        processing_class=chat(students("chatml")),
+        args=SFTConfig(output_dir=str(tmp_path / "sft"), **steps()),
+        train_dataset=rows,
     )
     assert "input_ids" in trainer.train_dataset.column_names
     trainer.train()
     assert trainer.state.global_step == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # TRL's own
 def test_trl_trains_preferences_on_it_as_it_is(folder: Path, students: Callable[[str], Path], tmp_path: Path) -> None:
     rows = load(folder, "prefs", "train")
     split = extract_prompt(rows[0])
-    assert split["prompt"] == [{"content": rows[0]["prompt"], "role": "user"}]
+    assert split["prompt"] == [{"content": f"{SENTENCES[1]} (1)", "role": "user"}]
     assert split["rejected"] == [{"content": "Be loud.", "role": "assistant"}]
     trainer = DPOTrainer(
-        str(students("chatml")), args=DPOConfig(output_dir=str(tmp_path / "dpo"), **steps()), train_dataset=rows
+        str(students("chatml")),
+        processing_class=chat(students("chatml")),
+        args=DPOConfig(output_dir=str(tmp_path / "dpo"), **steps()),
+        train_dataset=rows,
     )
     trainer.train()
     assert trainer.state.global_step == 1
@@ -129,6 +138,13 @@ def test_a_mixer_joins_it_with_the_hub_dataset(folder: Path, name: str, columns:
     joined = datasets.concatenate_datasets(parts).shuffle(seed=0)
     assert joined.num_rows == 5
     assert joined.features == parts[1].features
+
+
+def chat(folder: Path) -> Any:
+    """The student's tokenizer with our chat template."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = (TEMPLATES / "chatml.jinja").read_text(encoding="utf-8")
+    return tokenizer
 
 
 def steps() -> dict[str, Any]:
