@@ -88,7 +88,7 @@ class JudgeSettings(Settings):
     rule: Literal["both_orders", "mean", "off"] = "both_orders"
     """`both_orders`: kept where both orders agree. `mean`: where the mean of both says so. `off`: unchecked."""
     model: str = ""
-    """Model name at the teacher's endpoint; empty = the teacher itself."""
+    """Model name at the teacher's endpoint, charged at `teacher.price`; empty = the teacher itself."""
     reasoning: bool = False
     """Think before the verdict; its probabilities are kept between 0.4 and 0.6 (arXiv 2212.08073, section 4.1)."""
 

@@ -33,7 +33,7 @@ def sampled_pairs(data: Data, seed: int) -> list[int]:
 def blind(data: Data, seed: int = 0) -> Blind | None:
     """Accuracy by pairs and what it rests on; None under 10 pairs with two sides or under two prompts.
 
-    Words and pairs of words (TF-IDF) into a logistic regression; folds never divide a prompt, then never a principle.
+    Words and pairs of words (TF-IDF) into a logistic regression; folds never divide a prompt and its twin, then never a principle.
     """
     rows = sampled_pairs(data, seed)
     pairs = [data.pairs[row] for row in rows]
@@ -42,7 +42,9 @@ def blind(data: Data, seed: int = 0) -> Blind | None:
     terms = count_terms(_sides(pairs))
     principles = [pair.principle_id for pair in pairs]
     known = len(set(principles)) > 1 and all(principles)
-    margins = _out_of_fold(terms, [pair.prompt for pair in pairs])
+    # A twin repeats its sibling's words: in another fold it would tell which side is chosen.
+    family = {prompt.text: prompt.twin_of or prompt.id for prompt in data.prompts}
+    margins = _out_of_fold(terms, [family.get(pair.prompt, pair.prompt) for pair in pairs])
     for_chosen, for_rejected = _strongest(terms)
     return Blind(
         by_prompt=_accuracy(margins),

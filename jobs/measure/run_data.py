@@ -24,7 +24,6 @@ _SHOWN = (
     "funnel",
     "seed",
     "git_commit",
-    "licenses",
 )
 
 

@@ -35,12 +35,15 @@ seed: 3
 teacher: {endpoint: embedded, concurrency: 4}
 generate:
   prompts_per_principle: 5
-  prompts_per_request: 5
-  prompt_tokens: 160
+  prompts_per_request: 1
+  prompt_tokens: 48
   response_tokens: 32
   critique_tokens: 32
   held_out_fraction: 0.2
   sft_fraction: 0.5
+  benign_twins: false
+judge: {rule: "off"}
+audit: {on_failure: report}
 sft: {max_steps: 8, batch_size: 1, gradient_accumulation_steps: 1, max_length: 192}
 dpo: {max_steps: 2, batch_size: 1, gradient_accumulation_steps: 1, max_length: 192}
 respond: {max_new_tokens: 16, max_prompts: 2}

@@ -14,7 +14,7 @@ from tests.containers.project import Project, up_arguments, wait_until
 
 pytestmark = pytest.mark.docker
 
-ORDER = ["doctor", "ready", "fetch", "prompts", "initial", "generate", "sft", "dpo", "respond"]
+ORDER = ["doctor", "ready", "fetch", "prompts", "initial", "generate", "audit", "sft", "dpo", "respond"]
 PROMPTS = 24
 """Three principles, eight each, so that some are sure to become pairs."""
 COUNT_ANSWERS = "cat /runs/own/initial/answered.jsonl | wc -l"

@@ -17,8 +17,8 @@ from tests.containers.project import TRAINERS, Project
 
 pytestmark = pytest.mark.docker
 
-ORDER = ["doctor", "ready", "fetch", "prompts", "initial", "generate", "sft", "dpo", "respond"]
-FINISHED = ["fetch", "generate", "sft", "dpo", "respond"]
+ORDER = ["doctor", "ready", "fetch", "prompts", "initial", "generate", "audit", "sft", "dpo", "respond"]
+FINISHED = ["fetch", "generate", "audit", "sft", "dpo", "respond"]
 KEY = "a-key-that-must-never-show"
 MANIFESTS = "demo/*/manifest.json"
 
