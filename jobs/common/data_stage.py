@@ -27,7 +27,8 @@ def data_stage(context: RunContext) -> str:
         return "generate"
     written = generate / "manifest.json"
     parents = finished_manifest(context, "repair").get("parents") or {}
-    if written.exists() and parents.get("generate") != sha256_file(written):
+    finished_manifest(context, "generate")  # begun anew and not finished: its repair is not of this run any more
+    if parents.get("generate") != sha256_file(written):
         raise ConfigError(
             f"{repair} was made of an earlier generate. Run: {context.command('repair', '--redo')}, "
             f"or move {repair} away."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jobs.common.constitution import Principle
 from jobs.common.records import Comparison, RedTeamPrompt
 from jobs.generate.ask import together
+from jobs.generate.filters import same_text
 from jobs.generate.judge import Judge, Named
 
 
@@ -54,7 +55,9 @@ class Candidates:
         by_name = {one.name: one.text for one in (*self.initials, *self.revisions)}
         if comparisons is None:
             last = self.revisions[-1].text
-            sides = [Sides(last, initial.text, None) for initial in self.initials]
+            # That the revision differs from the first is checked; it may still be what another sample says.
+            others = [one for one in self.initials[1:] if not same_text(last, one.text)]
+            sides = [Sides(last, initial.text, None) for initial in (self.initials[0], *others)]
         else:
             won = [one for one in comparisons if one.verdict == "first"]
             sides = [Sides(by_name[one.first], by_name[one.second], one.first_probability) for one in won]

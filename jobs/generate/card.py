@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def card(
     """
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
     return f"""---
-language: [{constitution.language}]
+language: [{", ".join(map(json.dumps, by.get("languages") or [constitution.language]))}]
 tags: [constitutional-ai, preference, synthetic]
 configs:
 {_configs()}

@@ -21,6 +21,9 @@ LEAST_WORDS = 8
 _ITEM = re.compile(r"^\s*(?:[-*•\u2013]|\(?\d{1,3}[.):]|\d{1,3}\s+-)\s*(.*)$")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _SENTENCE_END = re.compile(r"[.!?…][\"'”\u2019)\]]*(?=\s|$)")
+_NO_END = re.compile(
+    r"(?:(?:^|\n|[.!?:;])\s*[\"'(]?\d{1,3}|\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|St|Art|Sec))\.$"
+)
 _SPECIAL = re.compile(r"<\|[a-z_]+\|>")
 _FENCE = re.compile(r"^```[a-z]*\n|\n?```$")
 
@@ -124,8 +127,8 @@ def _judge(text: str) -> Text | Rejected:
 
 
 def sentence_ends(text: str) -> list[int]:
-    """Where the sentences of a text end, as offsets."""
-    return [match.end() for match in _SENTENCE_END.finditer(text)]
+    """Where the sentences of a text end, as offsets; neither the number of a list item nor an abbreviation ends one."""
+    return [match.end() for match in _SENTENCE_END.finditer(text) if not _NO_END.search(text, 0, match.start() + 1)]
 
 
 def _whole_sentences(text: str) -> str:

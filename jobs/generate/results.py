@@ -65,6 +65,7 @@ def _measures(session: Session, rows: Sorted, by_failure: Counter[str]) -> dict[
         "teacher": teacher.model,
         "teacher_endpoint": teacher.logical,
         "teacher_mode": recipe.teacher.mode,
+        "languages": recipe.generate.languages,
         "initial_kind": "url" if "://" in recipe.initial.endpoint else recipe.initial.endpoint,
         "initial_model": rows.kept[0].initial_model,
         "initial_responses_sha256": sha256_file(answers) if recipe.initial.endpoint == "file" else None,

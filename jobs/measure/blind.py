@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from jobs.measure.data import Data, Pair
-from jobs.measure.measured import Blind, Share
-from jobs.measure.shares import share
+from jobs.measure.families import families
+from jobs.measure.measured import Blind, Near, Share
+from jobs.measure.near import clusters
+from jobs.measure.shares import with_ties
 from jobs.measure.terms import Terms, count_terms, frequency_of, weighted
 
 FEWEST = 10
@@ -23,7 +25,7 @@ _LEAST_TEXTS = 2
 
 
 def sampled_pairs(data: Data, seed: int) -> list[int]:
-    """Positions of the pairs the classifier reads, in order: all, or a random sample of whole prompts."""
+    """Positions of the pairs the classifier reads, in order: all, or a random sample of them."""
     usable = [row for row, pair in enumerate(data.pairs) if pair.chosen.strip() and pair.rejected.strip()]
     if len(usable) <= SAMPLE:
         return usable
@@ -31,20 +33,19 @@ def sampled_pairs(data: Data, seed: int) -> list[int]:
 
 
 def blind(data: Data, seed: int = 0) -> Blind | None:
-    """Accuracy by pairs and what it rests on; None under 10 pairs with two sides or under two prompts.
+    """Accuracy by pairs and what it rests on; None under 10 pairs with two sides or two families of prompts.
 
     Words and pairs of words (TF-IDF) into a logistic regression; folds never divide a prompt and its twin, then never a principle.
     """
     rows = sampled_pairs(data, seed)
     pairs = [data.pairs[row] for row in rows]
-    if len(pairs) < FEWEST or len({pair.prompt for pair in pairs}) < 2:
+    groups = _groups(data, pairs)
+    if len(pairs) < FEWEST or len(set(groups)) < 2:
         return None
     terms = count_terms(_sides(pairs))
     principles = [pair.principle_id for pair in pairs]
     known = len(set(principles)) > 1 and all(principles)
-    # A twin repeats its sibling's words: in another fold it would tell which side is chosen.
-    family = {prompt.text: prompt.twin_of or prompt.id for prompt in data.prompts}
-    margins = _out_of_fold(terms, [family.get(pair.prompt, pair.prompt) for pair in pairs])
+    margins = _out_of_fold(terms, groups)
     for_chosen, for_rejected = _strongest(terms)
     return Blind(
         by_prompt=_accuracy(margins),
@@ -98,6 +99,20 @@ def _sides(pairs: Sequence[Pair]) -> list[str]:
     return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
 
 
+def _groups(data: Data, pairs: Sequence[Pair]) -> list[str]:
+    """What no fold may divide: equal prompts, and families.
+
+    A twin repeats its sibling's words: in another fold it would tell which side is chosen.
+    """
+    texts = {pair.prompt for pair in pairs}
+    siblings = families(data.prompts)
+    rows = [row for row, prompt in enumerate(data.prompts) if prompt.text in texts]
+    first: dict[str, int] = {}
+    equal = [Near(first.setdefault(data.prompts[row].text, at), at, "exact", 1.0) for at, row in enumerate(rows)]
+    numbers = clusters(len(rows), equal, [siblings[row] for row in rows])
+    return [str(numbers[first[pair.prompt]]) if pair.prompt in first else pair.prompt for pair in pairs]
+
+
 def _labels(pairs: int) -> Any:
     return np.repeat([1, 0], pairs)
 
@@ -115,7 +130,7 @@ def _out_of_fold(terms: Terms, groups: Sequence[str]) -> Any:
 
 
 def _accuracy(margins: Any) -> Share:
-    return share(int((margins > 0).sum()) + (int((margins == 0).sum()) + 1) // 2, len(margins))
+    return with_ties(int((margins > 0).sum()), int((margins == 0).sum()), len(margins))
 
 
 def _strongest(terms: Terms) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import median
 
 from jobs.measure.data import Data
 from jobs.measure.measured import Lengths
@@ -33,6 +35,7 @@ def lengths(data: Data) -> Lengths | None:
         chosen_words=_mean(chosen),
         rejected_words=_mean(rejected),
         ratio=_ratio(list(zip(chosen, rejected, strict=True))),
+        typical_ratio=_typical_ratio(chosen, rejected),
         longer_words=share(sum(one > other for one, other in zip(chosen, rejected, strict=True)), len(chosen)),
         wilcoxon_p=_wilcoxon(chosen, rejected),
         length_only=length_only,
@@ -52,6 +55,11 @@ def _mean(values: Sequence[int]) -> float:
 def _ratio(both: Sequence[tuple[int, int]]) -> float:
     """Mean of the first over mean of the second; a side of no words counts as one word."""
     return max(1, sum(one for one, _ in both)) / max(1, sum(other for _, other in both))
+
+
+def _typical_ratio(chosen: Sequence[int], rejected: Sequence[int]) -> float:
+    """Median ratio of the pairs, in logarithms, so that swapped sides give its inverse."""
+    return math.exp(median(math.log(max(1, one) / max(1, other)) for one, other in zip(chosen, rejected, strict=True)))
 
 
 def _wilcoxon(chosen: Sequence[int], rejected: Sequence[int]) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from jobs.measure import blind as blind_module
 from jobs.measure import meaning
 from jobs.measure.data import Data
+from jobs.measure.families import families
 from jobs.measure.leaks import leaks
 from jobs.measure.lengths import lengths
 from jobs.measure.malformed import malformed
@@ -29,9 +30,9 @@ def measure(data: Data, *, seed: int = 0) -> Measured:
         seed: seed of the samples; the same data and seed give the same figures.
     """
     texts = [prompt.text for prompt in data.prompts]
-    families = _families(data)
-    near = near_pairs(texts, families)
-    cluster_of = clusters(len(texts), near, families)
+    siblings = families(data.prompts)
+    near = near_pairs(texts, siblings)
+    cluster_of = clusters(len(texts), near, siblings)
     shared, matrix = leaks(data, cluster_of)
     chosen = {pair.chosen for pair in data.pairs}
     return Measured(
@@ -53,20 +54,12 @@ def measure(data: Data, *, seed: int = 0) -> Measured:
     )
 
 
-def _families(data: Data) -> list[str]:
-    """One name for a prompt and its benign twins; a twin whose sibling is not in this data stands for itself."""
-    first_of: dict[str, int] = {}
-    for row, prompt in enumerate(data.prompts):
-        first_of.setdefault(prompt.id, row)
-    return [str(first_of.get(prompt.twin_of, row)) for row, prompt in enumerate(data.prompts)]
-
-
 def _notes(data: Data, confirmed: int) -> list[str]:
     notes = []
     samples = (
         ("The prompt-blind classifier reads", len(data.pairs), blind_module.SAMPLE, "pairs"),
-        ("The variety of prompts is that of", len(data.prompts), meaning.SAMPLE, "prompts"),
-        ("Held against the principles are", len(data.prompts), meaning.IDENTIFIED_SAMPLE, "prompts"),
+        ("The variety of prompts, by words, is that of", len(data.prompts), meaning.SAMPLE, "prompts"),
+        ("Held against the principles, by words, are", len(data.prompts), meaning.IDENTIFIED_SAMPLE, "prompts"),
     )
     for what, total, most, unit in samples:
         if total > most:

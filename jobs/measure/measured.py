@@ -15,7 +15,8 @@ Part = Literal["prompts", "examples", "pairs"]
 class Share:
     """A share with its Wilson 95 % interval (Wilson 1927)."""
 
-    count: int
+    count: float
+    """A half more where an odd number of ties counts half each."""
     total: int
     low: float
     high: float
@@ -72,12 +73,14 @@ class Lengths:
     rejected_words: float
     ratio: float
     """Mean chosen over mean rejected."""
+    typical_ratio: float
+    """Median of the pairs' own ratios: one endless text does not move it."""
     longer_words: Share
     """Chosen longer in words."""
     wilcoxon_p: float | None
     """Paired signed-rank test on words, two-sided; None under 6 pairs."""
     length_only: Share
-    """Pairs that the better of "longer" and "shorter" in characters gets right; a tie counts half to neither."""
+    """Pairs that the better of "longer" and "shorter" in characters gets right; a tie counts half."""
     longer_is_chosen: bool
     """Which of the two rules that was."""
     within_tenth: int

@@ -9,7 +9,7 @@ from jobs.measure.measured import Share
 _Z = 1.959963984540054
 
 
-def share(count: int, total: int) -> Share:
+def share(count: float, total: int) -> Share:
     """A share with its Wilson 95 % interval (Wilson 1927); the interval of nothing is 0 to 1."""
     if total == 0:
         return Share(0, 0, 0.0, 1.0)
@@ -19,11 +19,16 @@ def share(count: int, total: int) -> Share:
     return Share(count, total, max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half)))
 
 
+def with_ties(right: int, ties: int, total: int) -> Share:
+    """A share in which a tie counts half."""
+    return share(right + (ties / 2 if ties % 2 else ties // 2), total)
+
+
 def better_rule(right: int, wrong: int, total: int) -> tuple[Share, bool]:
-    """Of a rule and its opposite, the one that is right more often; a tie counts half, rounded up.
+    """Of a rule and its opposite, the one that is right more often; a tie counts half.
 
     Returns:
         Its share, never under a half, and whether it is the rule itself.
     """
     ties = total - right - wrong
-    return share(max(right, wrong) + (ties + 1) // 2, total), right >= wrong
+    return with_ties(max(right, wrong), ties, total), right >= wrong

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.generate.journal import Reply
-from jobs.generate.replies import Rejected, Text, read_prompts, read_text
+from jobs.generate.replies import Rejected, Text, read_prompts, read_text, sentence_ends
 from jobs.generate.wording import CRITIQUE
 
 WORD = st.text("abcdefghijklmnopqrstuvwxyzäéô", min_size=1, max_size=9)
@@ -101,3 +101,8 @@ def test_a_cut_off_text_is_not_trimmed_unless_asked_for() -> None:
     found = read_text(reply(text, "length"), CRITIQUE, trim=False)
     assert isinstance(found, Rejected)
     assert found.reason == "truncated"
+
+
+def test_neither_a_list_number_nor_an_abbreviation_ends_a_sentence() -> None:
+    text = "Do this first.\n1. Go to the court.\n2. Pay the 20. Ask Dr. Moyo, e.g. at noon.\n3. Wait"
+    assert [text[:end].split()[-1] for end in sentence_ends(text)] == ["first.", "court.", "20.", "noon."]

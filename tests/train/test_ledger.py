@@ -162,6 +162,15 @@ def test_a_generate_redone_after_repair_stops_with_the_next_command(tiny_run: Ru
             job.run(context)
 
 
+def test_a_generate_begun_anew_after_repair_leaves_nothing_to_train_on(tiny_run: Runs) -> None:
+    context = tiny_run(student=NOWHERE)
+    finish_repair(context, repaired())
+    (context.folder / "generate" / "manifest.json").unlink()
+
+    with pytest.raises(ConfigError, match=r'No finished "generate" stage'):
+        sft.run(context)
+
+
 def test_a_repair_that_has_not_finished_stops_training_on_rows_it_is_replacing(tiny_run: Runs) -> None:
     context = tiny_run(student=NOWHERE)
     finish_repair(context, repaired())
