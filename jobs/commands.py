@@ -21,9 +21,10 @@ def constitution() -> None:
 @click.option("--teacher", is_flag=True, help="Ask the recipe's teacher about every principle too.")
 @run_options
 def check(file: Path, teacher: bool, **options: Any) -> None:
-    """Check FILE: ids, texts, sources and requests. Errors name file, line, field and value."""
-    from jobs.prepare.constitution_check import check_constitution
+    """Check FILE, or a shipped constitution by its name: ids, texts, sources and requests, with line and value."""
+    from jobs.prepare.constitution_check import check_constitution, find_constitution
 
+    file = find_constitution(file)
     check_constitution(file, remarks=not teacher)
     if teacher:
         import_module("jobs.generate.lint").lint(file, make_context(**options))
@@ -57,10 +58,11 @@ def import_(
 
 
 @click.command("repair")
+@click.argument("name", required=False, metavar="[RUN]")
 @run_options
-def repair(**options: Any) -> None:
-    """Ask again for the rows that break a gate of the data report; what stays broken is given up by name."""
-    import_module("jobs.generate.repair").run(make_context(**options))
+def repair(name: str | None, run: str | None, **options: Any) -> None:
+    """Ask again for the rows of RUN that break a gate of the data report; what stays broken is given up by name."""
+    import_module("jobs.generate.repair").run(make_context(run=name or run, **options))
 
 
 @click.command("plan")

@@ -99,6 +99,17 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """What a classifier learned from one source gets right in another, without any prompt."""
+
+    learned_from: str
+    tried_on: str
+    accuracy: float
+    pairs: int
+    """Pairs it was tried on."""
+
+
+@dataclass(frozen=True)
 class View:
     """Everything the sections look at."""
 
@@ -106,6 +117,10 @@ class View:
     measured: Measured
     gates: list[Gate]
     seed: int = 0
+    transfers: tuple[Transfer, ...] = ()
+    """Between the sources of the report, where there are several with pairs."""
+    remarks: tuple[str, ...] = ()
+    """What a reader must know of how the sources were read, one line each."""
 
     def gate(self, name: str) -> Gate | None:
         """The gate of that name, None where there is none."""
@@ -162,3 +177,8 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     """`a, b and 3 more`."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
+
+
+def reason_shown(reason: str) -> str:
+    """A reason as people read it."""
+    return reason.replace("_", " ").replace("json", "JSON")

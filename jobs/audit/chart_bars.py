@@ -114,12 +114,14 @@ def histogram(title: str, description: str, values: Sequence[float], names: tupl
     parts: list[Markup] = []
     for place, count in enumerate(counts):
         low, tall = (place / half - 1) * edge, 140 * count / highest
-        shown = f"{low:+.0f} to {low + edge / half:+.0f} words: {count:,}"
+        spread = f"{low:+.0f} to {low + edge / half:+.0f}"
+        ends = {0: f"{low + edge / half:+.0f} or less", 2 * half - 1: f"{low:+.0f} or more"}
+        shown = f"{ends.get(place, spread)} words: {count:,}"
         css = "rejected" if place < half else "chosen"
         parts += [rect((left + place * width + 1, 150 - tall, width - 2, tall), css, shown)]
     middle = left + half * width
     parts += [line(left, 150, WIDTH - left, 150, "axis"), line(middle, 6, middle, 156, "zero")]
-    parts += [text(middle, 170, "0", "small", "middle"), text(left, 170, f"{-edge:.0f}", "small")]
-    parts += [text(WIDTH - left, 170, f"+{edge:.0f} words", "small", "end")]
+    parts += [text(middle, 170, "0", "small", "middle"), text(left, 170, f"≤ {edge / half - edge:.0f}", "small")]
+    parts += [text(WIDTH - left, 170, f"≥ +{edge - edge / half:.0f} words", "small", "end")]
     parts += [text(left, 186, f"← {names[0]}", "small"), text(WIDTH - left, 186, f"{names[1]} →", "small", "end")]
     return frame(height, title, description, [element("g", *parts)])

@@ -10,6 +10,8 @@ from markupsafe import Markup
 from jobs.audit.svg import LABEL, WIDTH, element, frame, label, line, rect, text
 
 BINS = 48
+HEAD, SLANT = 136, 80
+"""Space above a matrix for the names of its columns, and at its right, where the last ones end."""
 TALL = 84
 """Height of one violin's row."""
 
@@ -81,6 +83,13 @@ def _quantile(values: Sequence[int], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
+def _slanted(x: float, content: str) -> Markup:
+    """A column's name, written upwards, whole in its tooltip."""
+    short = content if len(content) <= 22 else content[:21] + "…"
+    turned = f"rotate(-60 {x:.1f} {HEAD - 6})"
+    return element("text", short, element("title", content), x=x, y=HEAD - 6, class_="small", transform=turned)
+
+
 def matrix(title: str, description: str, names: Sequence[str], confusion: Mapping[str, Mapping[str, int]]) -> Markup:
     """Rows are what a prompt was written for, columns what it looks like; the diagonal is right.
 
@@ -88,13 +97,12 @@ def matrix(title: str, description: str, names: Sequence[str], confusion: Mappin
         names: at most 40 ids, in their order.
         confusion: id → nearest id → prompts.
     """
-    side = min(22.0, (WIDTH - LABEL - 10) / max(len(names), 1))
+    side = min(22.0, (WIDTH - LABEL - SLANT) / max(len(names), 1))
     parts: list[Markup] = []
     for down, truth in enumerate(names):
         total = sum(confusion.get(truth, {}).values()) or 1
-        y = 26 + down * side
-        parts += [label(y + side * 0.72, f"{truth} · {down + 1}")]
-        parts += [text(LABEL + (down + 0.5) * side, 18, str(down + 1), "tiny", "middle")]
+        y = HEAD + down * side
+        parts += [label(y + side * 0.72, truth), _slanted(LABEL + (down + 0.6) * side, truth)]
         for across, nearest in enumerate(names):
             count = confusion.get(truth, {}).get(nearest, 0)
             css = ("right" if truth == nearest else "wrong") if count else "track"
@@ -111,4 +119,4 @@ def matrix(title: str, description: str, names: Sequence[str], confusion: Mappin
                 parts += [
                     text(LABEL + (across + 0.5) * side, y + side * 0.7, str(count), f"tiny cell-{step}", "middle")
                 ]
-    return frame(26 + side * len(names) + 8, title, description, parts)
+    return frame(HEAD + side * len(names) + 8, title, description, parts)

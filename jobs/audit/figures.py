@@ -40,6 +40,8 @@ def figures(view: View) -> dict[str, Any]:
         "counts": counts,
         "dropped": dict(data.dropped),
         "measured": measured,
+        "remarks": list(view.remarks),
+        "transfers": [asdict(one) for one in view.transfers],
         "datasheet": dict(data.datasheet),
     }
 

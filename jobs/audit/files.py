@@ -39,12 +39,13 @@ def place_of(name: str) -> tuple[str, Want]:
     return split_word(name), want or ("examples" if "sft" in words else "")
 
 
-def rows_of(path: Path, name: str) -> Iterator[tuple[Any | BadRowError, Place]]:
+def rows_of(path: Path, name: str, prefix: str = "") -> Iterator[tuple[Any | BadRowError, Place]]:
     """Every row of a file with its place; a line that cannot be read comes as its error.
 
     Args:
         path: the file.
         name: its name as shown, whose words tell split and kind; below a folder or in a repository, its path there.
+        prefix: what comes before the ids of its rows.
 
     Raises:
         DataError: the file cannot be read at all.
@@ -52,7 +53,7 @@ def rows_of(path: Path, name: str) -> Iterator[tuple[Any | BadRowError, Place]]:
     split, want = place_of(name)
     try:
         for number, row in enumerate(_rows(path), start=1):
-            yield row, Place(f"{name}:{number}", split, want)
+            yield row, Place(f"{name}:{number}", split, want, prefix)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 

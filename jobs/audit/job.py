@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.audit.blocks import View
+from jobs.audit.blocks import View, count_of
 from jobs.audit.figures import VERSION, write_figures
 from jobs.audit.lights import failed, failure_line, print_strip
 from jobs.audit.page import write_page
-from jobs.audit.sources import read_sources
+from jobs.audit.remedy import import_and_repair, other_fix, repairable
+from jobs.audit.several import read_sources, transfers
 from jobs.common.console import say
 from jobs.common.constitution import Constitution
 from jobs.common.context import RunContext
 from jobs.common.data_stage import data_folder, data_stage
-from jobs.common.errors import DataError
+from jobs.common.errors import ConfigError, DataError
 from jobs.common.settings import AuditSettings
 from jobs.common.stage import OpenStage, Result, StagePlan, open_stage
 from jobs.measure.data import Data
@@ -64,18 +65,31 @@ def audit_sources(sources: list[str], out: Path, settings: AuditSettings, consti
         constitution: whose principles the rows belong to, where known.
 
     Raises:
-        ConfigError: a source does not exist.
-        DataError: nothing can be read, or a gate is red; then the files are written.
+        ConfigError: a source does not exist, or `out` is a file.
+        DataError: nothing can be read; or a gate is red or too many rows are unreadable, and the files are written.
         UnavailableError: the hub does not answer.
     """
-    view = _measured(read_sources(sources, constitution), settings, seed=0)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: that is a file; the report needs a folder. Choose another name.")
+    found = read_sources(sources, constitution)
+    view = _measured(found.data, settings, seed=0)
+    chain = import_and_repair(sources)
+    fixed = [replace(gate, fix=chain if _is_import(gate) else gate.fix) for gate in view.gates]
+    view = replace(view, gates=fixed, transfers=tuple(transfers(found.each, seed=0)), remarks=tuple(found.notes))
     _write(out, view)
-    if red := failed(view.gates):
-        raise DataError(f"{out / PAGE}: {_named(red)}. Next: {_next(red, 'the gates in this page say how')}.")
+    red, said = failed(view.gates), []
+    if found.too_many_unread:
+        said.append(found.unread_line)
+    if red:
+        said.append(f"{_named(red)}. Next: {chain if any(map(_is_import, red)) else other_fix(red)}")
+    if said:
+        raise DataError(f"{out / PAGE}: {'. '.join(said)}.")
 
 
 def _measured(data: Data, settings: AuditSettings, seed: int) -> View:
-    say(f"audit: measuring {len(data.prompts):,} prompts, {len(data.examples):,} rows and {len(data.pairs):,} pairs")
+    sizes = ((data.prompts, "prompt"), (data.examples, "supervised row"), (data.pairs, "pair"))
+    prompts, examples, pairs = (count_of(len(rows), name) for rows, name in sizes)
+    say(f"audit: measuring {prompts}, {examples} and {pairs}")
     measured = measure(data, seed=seed)
     return View(data, measured, gates(data, measured, settings), seed)
 
@@ -89,7 +103,7 @@ def _typed(context: RunContext, view: View) -> View:
 def _write(folder: Path, view: View) -> None:
     write_figures(folder / FIGURES, view)
     write_page(folder / PAGE, view)
-    print_strip(view.data.name, view.gates)
+    print_strip(view.data.name, view.gates, remarks=view.remarks)
     say(f"audit: {folder / PAGE}")
 
 
@@ -100,9 +114,9 @@ def _stop_or_say(stage: OpenStage, red: Sequence[Gate]) -> None:
         return
     # Nothing is finished, so nothing is claimed: after a repair, or with other limits, the same command may run again.
     (stage.folder / "begun.json").unlink(missing_ok=True)
+    todo = f"Run: {context.command('repair')}, then audit again" if repairable(red) else f"Next: {other_fix(red)}"
     raise DataError(
-        f"{stage.folder / PAGE}: {_named(red)}. Run: {context.command('repair')}, then audit again; "
-        "to go on all the same, audit with --set audit.on_failure=report"
+        f"{stage.folder / PAGE}: {_named(red)}. {todo}; to go on all the same, audit with --set audit.on_failure=report"
     )
 
 
@@ -110,8 +124,9 @@ def _named(red: Sequence[Gate]) -> str:
     return f"{len(red)} {'gate fails' if len(red) == 1 else 'gates fail'}: {', '.join(map(failure_line, red))}"
 
 
-def _next(red: Sequence[Gate], otherwise: str) -> str:
-    return next((gate.fix for gate in red if gate.fix), otherwise)
+def _is_import(gate: Gate) -> bool:
+    """Whether the gate asks for an import and a repair, in words that name neither source nor run."""
+    return "cai import" in gate.fix and repairable([gate])
 
 
 def _result(folder: Path, view: View) -> Result:

@@ -54,8 +54,9 @@ def failure_line(gate: Gate) -> str:
     return f"{gate.name} {value_shown(gate)} (limit {limit_shown(gate)})"
 
 
-def print_strip(name: str, gates: Sequence[Gate], console: Console | None = None) -> None:
-    """Print one row per gate to stdout, which is for results."""
+def print_strip(name: str, gates: Sequence[Gate], console: Console | None = None, remarks: Sequence[str] = ()) -> None:
+    """Print one row per gate to stdout, which is for results, and the remarks below."""
+    console = console or Console(highlight=False)
     table = Table(
         title=Text(f"{name}: {verdict(gates)}"), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
@@ -76,7 +77,9 @@ def print_strip(name: str, gates: Sequence[Gate], console: Console | None = None
             Text(limit_shown(gate)),
             says,
         )
-    (console or Console(highlight=False)).print(table)
+    console.print(table)
+    for remark in remarks:
+        console.print(Text(f"! {remark}"))
 
 
 def _shown(name: str, value: float) -> str:

@@ -29,7 +29,7 @@ def read_original(path: Path, constitution: Constitution | None = None) -> Data:
     Raises:
         DataError: none of the three shapes, two files of one shape, or a key past the constitution.
     """
-    files = _by_shape(path)
+    files = files_by_shape(path)
     prompts = read_red_team(files["red_team"]) if "red_team" in files else {}
     answers = _answers(files["red_team"]) if "red_team" in files else {}
     names = _Names(path, constitution)
@@ -83,8 +83,8 @@ class _Names:
         return known[position].id
 
 
-def _by_shape(path: Path) -> dict[str, Path]:
-    """The files by what their first row holds."""
+def files_by_shape(path: Path) -> dict[str, Path]:
+    """The files of a folder, or the one file, by what their first row holds: `red_team`, `sft`, `pairs`."""
     files: dict[str, Path] = {}
     for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
         shape = _shape(read_json(file))

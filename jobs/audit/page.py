@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from jobs.audit.blocks import SHAPES, View
 from jobs.audit.browse import LABELS, PER_PRINCIPLE, browse, labels
-from jobs.audit.lights import limit_shown, value_shown, verdict
+from jobs.audit.cards import cards, shared_fixes
+from jobs.audit.lights import verdict
 from jobs.audit.section_copies import duplicates, leaks
 from jobs.audit.section_flow import coverage, funnel
 from jobs.audit.section_meaning import grounding, identified
@@ -47,7 +48,8 @@ def render(view: View) -> str:
         .render(
             view=view,
             verdict=verdict(view.gates),
-            gates=[(gate, value_shown(gate), limit_shown(gate)) for gate in view.gates],
+            cards=cards(view),
+            fixes=shared_fixes(view),
             shapes=SHAPES,
             sections=[(number, section) for number, section in enumerate(sections, start=1)],
             sheet=datasheet(view),

@@ -63,7 +63,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
         *counts,
         ("of them across principles", f"{across:,}"),
         ("clusters", f"{len(set(view.measured.clusters)):,} of {len(prompts):,} prompts"),
-        ("effective number of prompts (Vendi)", f"{view.measured.diversity.vendi:.1f} of {len(prompts):,}"),
+        ("effective number of prompts by words (Vendi)", f"{view.measured.diversity.vendi:.1f} of {len(prompts):,}"),
     ]
 
 
@@ -81,7 +81,7 @@ def _variety(view: View) -> Table | None:
         ]
         for name, vendi in ordered
     ]
-    head = ["principle", "prompts", "effective prompts", "distinct bigrams"]
+    head = ["principle", "prompts", "effective prompts by words", "distinct bigrams"]
     return Table("Variety of prompts by principle, least first", head, rows)
 
 

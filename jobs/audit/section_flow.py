@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.audit.blocks import Block, Cell, Chart, Facts, Section, Table, View, count_of, figure, listed
+from jobs.audit.blocks import Block, Cell, Chart, Facts, Section, Table, View, count_of, figure, listed, reason_shown
 from jobs.audit.chart_bars import Bar, Scale, bars
 from jobs.audit.verdicts import first_sentence
 from jobs.measure.constitution import is_negative
@@ -32,7 +32,7 @@ def funnel(view: View) -> Section:
     ]
     if dropped:
         counted = sorted(data.dropped.items(), key=lambda one: -one[1])
-        lines = [[Cell(reason.replace("_", " ")), figure(count), _share(count, dropped)] for reason, count in counted]
+        lines = [[Cell(reason_shown(reason)), figure(count), _share(count, dropped)] for reason, count in counted]
         blocks.append(Table("Dropped before this page, by reason", ["reason", "rows", "of the dropped"], lines[:40]))
     if facts := _costs(data.datasheet):
         blocks.append(Facts(facts, "What the rows cost"))
@@ -86,7 +86,9 @@ def coverage(view: View) -> Section:
     without = [principle for principle, counts in found.items() if not counts.get("sft") and not counts.get("dpo")]
     named = listed([*map(view.title, without)])
     fine = f"Every one of {len(found)} principles has rows." if found else "The source names no principles."
-    if without:
+    if not any(found):
+        fine = "The source names no principles."
+    elif without:
         fine = f"{count_of(len(without), 'principle')} of {len(found)} without a training row: {named}."
     more = (
         f"{len(lines) - SHOWN_PRINCIPLES} more principles are in measures.json."

@@ -48,7 +48,7 @@ def identified(view: View) -> Section:
                 names,
                 found.confusion,
             ),
-            "Rows: written for. Columns, in the same order: nearest by words. Right ones lie on the diagonal.",
+            "Rows: the principle a prompt was written for. Columns: the nearest by words. The diagonal is right.",
         ),
     ]
     if found.alike:

@@ -15,14 +15,10 @@ SHOWN = 6
 def openings(view: View) -> Section:
     """The most frequent first five words of every field, traced to a demonstration where there are any."""
     found = view.measured.openings
-    head = ["field", "opening", "rows", "share"]
-    if view.data.demonstrations:
-        head.append("stands in")
-    rows = [
-        _line(view, field, opening, count)[: len(head)]
-        for field, top in found.top.items()
-        for opening, count in top[:SHOWN]
-    ]
+    head = ["field", "opening", "rows", "share", "stands in"]
+    rows = [_line(view, field, opening, count) for field, top in found.top.items() for opening, count in top[:SHOWN]]
+    if not any(line[-1].text for line in rows):
+        head, rows = head[:-1], [line[:-1] for line in rows]
     bits = [
         (f"entropy, {FIELDS.get(field, field)}", f"{value:.2f} bits") for field, value in found.entropy_bits.items()
     ]

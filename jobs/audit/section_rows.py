@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from jobs.audit.blocks import Block, Cell, Chart, Facts, Section, Table, View, clip, count_of, figure, interval, percent
+from jobs.audit.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Facts,
+    Note,
+    Section,
+    Table,
+    View,
+    clip,
+    count_of,
+    figure,
+    interval,
+    percent,
+)
 from jobs.audit.chart_bars import stacked
 from jobs.audit.verdicts import first_sentence
 from jobs.measure.data import Example, Pair, Prompt
@@ -24,6 +38,8 @@ REASONS = {
     "demonstration": "words of a demonstration",
     "same_sides": "both sides are the same",
 }
+FIELDS = {"answer": "the file's own answer", "completion": "supervised answers"}
+"""Field → the name it is shown under; others are shown as they are."""
 TYPES = ("complies", "partial", "redirects", "refuses", "empty")
 
 
@@ -72,7 +88,7 @@ def _id(view: View, part: str, row: int) -> str:
 def answers(view: View) -> Section:
     """What answers do, by field, and whether legitimate requests are declined."""
     types = view.measured.types
-    mix = {field: counts for field, counts in types.by_field.items() if sum(counts.values())}
+    mix = {FIELDS.get(field, field): counts for field, counts in types.by_field.items() if sum(counts.values())}
     blocks: list[Block] = []
     if mix:
         chart = stacked("Response types", "Shares of five kinds of answers, by field.", mix, TYPES)
@@ -80,13 +96,19 @@ def answers(view: View) -> Section:
         rows = [[Cell(field), *(figure(counts.get(name, 0)) for name in TYPES)] for field, counts in mix.items()]
         blocks.append(Table("The same in numbers", ["field", *TYPES], rows))
     facts = [
-        (f"refusal phrases, {field}", f"{percent(share)}: {interval(share)}")
+        (f"opens with a refusal, {FIELDS.get(field, field)}", f"{percent(share)}: {interval(share)}")
         for field, share in types.refusals.items()
         if share.total
     ]
     twins = types.declined_twins
     facts.append(("benign twins whose answer refuses", f"{percent(twins)}: {interval(twins)}" if twins else "no twins"))
     blocks.append(Facts(facts))
+    blocks.append(
+        Note(
+            "An answer that opens with a refusal and then offers something counts as “redirects” in the chart, not as "
+            "“refuses”; “opens with a refusal” counts both."
+        )
+    )
     return Section("answers", "What answers do", _answers_verdict(view), view.light("refusal_only"), blocks)
 
 

@@ -9,6 +9,7 @@ from jobs.audit.blocks import (
     Cell,
     Chart,
     Facts,
+    Note,
     Section,
     Table,
     View,
@@ -59,14 +60,20 @@ def shortcuts(view: View) -> Section:
             ),
             "Difference in words inside each pair: good data is centred on 0.",
         ),
-        Facts(_length_facts(lengths)),
-        _ratios(view, lengths),
+        *_tables(view, lengths),
     ]
-    if view.measured.blind:
-        blocks.append(_words(view.measured.blind))
     fine = "No rule that ignores the prompt tells chosen from rejected more often than the gates allow."
     verdict = first_sentence(view, SHORTCUTS, fine)
     return Section("shortcuts", "Length and shortcuts", verdict, view.light(*SHORTCUTS), blocks)
+
+
+def _tables(view: View, lengths: Lengths) -> list[Block]:
+    blocks: list[Block] = [Facts(_length_facts(lengths)), _ratios(view, lengths)]
+    if view.measured.blind:
+        blocks.append(_words(view, view.measured.blind))
+    if view.transfers:
+        blocks.append(_transfers(view))
+    return blocks
 
 
 def _panel(view: View, lengths: Lengths) -> Markup:
@@ -119,7 +126,10 @@ def _ratios(view: View, lengths: Lengths) -> Table:
     return Table("Mean words chosen ÷ rejected, by principle", ["principle", "ratio"], rows)
 
 
-def _words(blind: Blind) -> Table:
+def _words(view: View, blind: Blind) -> Table | Note:
+    gate = view.gate("prompt_blind")
+    if gate is None or gate.light not in {"amber", "red"}:
+        return Note("No word gives chosen away: a classifier that never sees the prompt stays within the limit.")
     count = max(len(blind.for_chosen), len(blind.for_rejected))
     rows = []
     for place in range(min(count, 15)):
@@ -131,5 +141,17 @@ def _words(blind: Blind) -> Table:
     return Table(
         "Words by which a classifier that never sees the prompt tells the sides apart",
         ["speaks for chosen", "weight", "speaks for rejected", "weight"],
+        rows,
+    )
+
+
+def _transfers(view: View) -> Table:
+    rows = [
+        [Cell(one.learned_from), Cell(one.tried_on), Cell(percent(one.accuracy), "number"), figure(one.pairs)]
+        for one in view.transfers
+    ]
+    return Table(
+        "A classifier of one source's answers, tried on another: over 50 % is a style that both share",
+        ["learned from", "tried on", "right", "pairs"],
         rows,
     )

@@ -34,6 +34,8 @@ class Place:
     """`held_out`, `train` or unknown, from the file's name."""
     want: Want = ""
     """What the file's name says its rows are, where a row could be both."""
+    prefix: str = ""
+    """Before ids that the row has itself: the file, where several files may use one id for different rows."""
 
 
 def read_row(record: Any, place: Place) -> Prompt | Example | Pair:
@@ -71,7 +73,7 @@ def _pair(record: Mapping[str, Any], place: Place) -> Pair:
         raise BadRowError("no_prompt")
     probability = record.get("preference_probability")
     return Pair(
-        id=_text(record.get("id"), place.id),
+        id=_id(record.get("id"), place),
         principle_id=_text(record.get("principle_id")),
         prompt=prompt,
         chosen=chosen,
@@ -92,7 +94,7 @@ def _example(record: Mapping[str, Any], place: Place) -> Example:
     if not prompt:
         raise BadRowError("no_prompt")
     return Example(
-        id=_text(record.get("id"), place.id),
+        id=_id(record.get("id"), place),
         principle_id=_text(record.get("principle_id")),
         prompt=prompt,
         completion=completion,
@@ -110,12 +112,12 @@ def _prompt(record: Mapping[str, Any], place: Place) -> Prompt:
     if not text:
         raise BadRowError("no_prompt")
     return Prompt(
-        id=_text(record.get("id"), place.id),
+        id=_id(record.get("id"), place),
         principle_id=_text(record.get("principle_id")),
         text=text,
         split=_split(record, place, ""),
         kind=_kind(record),
-        twin_of=_text(record.get("twin_of")),
+        twin_of=_id(record.get("twin_of"), place) if record.get("twin_of") else "",
         language=_text(record.get("language")),
         cluster=_text(record.get("cluster")),
     )
@@ -163,6 +165,11 @@ def _text(value: Any, other: str = "") -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return _whole(value) if isinstance(value, str) and value else other
+
+
+def _id(value: Any, place: Place) -> str:
+    own = _text(value)
+    return place.prefix + own if own else place.id
 
 
 def _kind(record: Mapping[str, Any]) -> str:

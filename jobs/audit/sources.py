@@ -1,9 +1,9 @@
-"""What `cai audit SOURCE …` can read: runs, files, folders, Hub datasets, the original's JSON; all as one dataset."""
+"""What `cai audit SOURCE` can read: a run, a file, a folder, a Hub dataset or the original's JSON, as one dataset."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,21 @@ from jobs.measure.data import Data, Example, Pair, PrincipleText, Prompt
 from jobs.measure.run_data import read_run
 
 HUB = "hub:"
+LABELLED_BAD = "labelled_bad"
 Rows = Iterable[tuple[Any | BadRowError, Place]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source, and what could not be read of its files."""
+
+    data: Data
+    rows: int = 0
+    """Rows of its files, unreadable ones too; 0 for a run and for the original's JSON."""
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Rows in no known shape, by reason; a row that its source itself calls bad is none of them."""
+    system_turns: int = 0
+    """Rows that were read and have a message of the system."""
 
 
 @dataclass
@@ -28,6 +42,7 @@ class _Read:
     examples: list[Example] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    system_turns: int = 0
 
     def add(self, rows: Rows) -> None:
         """Read rows; a bad one is counted under its reason."""
@@ -36,6 +51,7 @@ class _Read:
                 if isinstance(record, BadRowError):
                     raise record
                 row = read_row(record, place)
+                self.system_turns += _has_system_turn(record)
             except BadRowError as reason:
                 self.dropped[str(reason)] += 1
                 continue
@@ -47,57 +63,34 @@ class _Read:
                 self.prompts.append(row)
 
 
-def read_sources(sources: list[str], constitution: Constitution | None) -> Data:
-    """Read every source and put them together.
+def read_source(source: str, constitution: Constitution | None) -> Source:
+    """Read one source.
 
     Raises:
-        ConfigError: a source does not exist.
-        DataError: nothing in a source can be read; names the shapes that can.
+        ConfigError: it does not exist.
+        DataError: nothing in it can be read; names the shapes that can.
         UnavailableError: the Hub does not answer.
     """
-    found = [read_source(source, constitution) for source in sources]
-    if len(found) == 1:
-        return found[0]
-    dropped: Counter[str] = Counter()
-    for data in found:
-        dropped.update(data.dropped)
-    return replace(
-        found[0],
-        name=" + ".join(data.name for data in found),
-        prompts=[prompt for data in found for prompt in data.prompts],
-        examples=[example for data in found for example in data.examples],
-        pairs=[pair for data in found for pair in data.pairs],
-        principles=next((data.principles for data in found if data.principles), []),
-        demonstrations=list(dict.fromkeys(text for data in found for text in data.demonstrations)),
-        dropped=dict(dropped),
-        datasheet={data.name: dict(data.datasheet) for data in found},
-        constitution=next((data.constitution for data in found if data.constitution), ""),
-    )
-
-
-def read_source(source: str, constitution: Constitution | None) -> Data:
-    """Read one source; errors as in `read_sources`."""
     if source.startswith(HUB):
         from jobs.audit.hub_source import hub_files
 
         hub = hub_files(source)
-        rows = (row for path, name in hub.files for row in rows_of(path, name))
-        return _data(source, rows, constitution, hub.datasheet)
+        return _data(source, source, hub.files, constitution, hub.datasheet)
     path = Path(source)
     if not path.exists():
         raise ConfigError(f"No file or folder {source}. A dataset on the Hub is named hub:owner/name.")
     if stage := _stage_folder(path):
-        return read_run(stage, constitution or _own_constitution(stage))
+        return Source(read_run(stage, constitution or _own_constitution(stage)))
     if is_original(path) or (path.is_dir() and any(is_original(file) for file in path.glob("*.json"))):
         from jobs.audit.original_data import read_original
 
-        return _named(read_original(path, constitution), constitution)
+        return Source(_named(read_original(path, constitution), constitution))
     files = sorted(file for file in path.rglob("*") if is_table(file)) if path.is_dir() else [path]
     if not files or not all(is_table(file) for file in files):
         raise DataError(f"{source}: no .jsonl, .jsonl.gz, .parquet or .json file. Rows can be: {KNOWN}.")
-    rows = (row for file in files for row in rows_of(file, _name(file, path)))
-    hashes = {_name(file, path): sha256_file(file) for file in files[:20]}
-    return _data(source, rows, constitution, {"sha256": hashes})
+    named = [(file, _name(file, path)) for file in files]
+    hashes = {name: sha256_file(file) for file, name in named[:20]}
+    return _data(path.resolve().name, source, named, constitution, {"sha256": hashes})
 
 
 def _name(file: Path, source: Path) -> str:
@@ -123,16 +116,32 @@ def _own_constitution(stage: Path) -> Constitution | None:
         return None
 
 
-def _data(name: str, rows: Rows, constitution: Constitution | None, datasheet: dict[str, Any]) -> Data:
+def _data(
+    name: str,
+    source: str,
+    files: Sequence[tuple[Path, str]],
+    constitution: Constitution | None,
+    datasheet: dict[str, Any],
+) -> Source:
     read = _Read()
-    read.add(rows)
-    if not (read.pairs or read.examples or read.prompts):
+    for path, shown in files:
+        read.add(rows_of(path, shown, f"{shown}:" if len(files) > 1 else ""))
+    rows = len(read.pairs) + len(read.examples) + len(read.prompts)
+    if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in read.dropped.most_common()) or "no rows"
-        raise DataError(f"{name}: not one row can be read ({reasons}). Rows can be: {KNOWN}.")
-    prompts = list(_prompts(read))
-    return _named(
-        Data(name, prompts, read.examples, read.pairs, dropped=dict(read.dropped), datasheet=datasheet), constitution
-    )
+        raise DataError(f"{source}: not one row can be read ({reasons}). Rows can be: {KNOWN}.")
+    data = Data(name, list(_prompts(read)), read.examples, read.pairs, dropped=dict(read.dropped), datasheet=datasheet)
+    unread = {reason: count for reason, count in read.dropped.most_common() if reason != LABELLED_BAD}
+    return Source(_named(data, constitution), rows + read.dropped.total(), unread, read.system_turns)
+
+
+def _has_system_turn(record: Any) -> bool:
+    """Whether a chat of the row has a message of the system, which no record of ours keeps."""
+    if not isinstance(record, Mapping):
+        return False
+    chats = [record.get(name) for name in ("messages", "prompt", "chosen", "rejected")]
+    turns = [turn for chat in chats if isinstance(chat, list) for turn in chat if isinstance(turn, Mapping)]
+    return any(turn.get("role", turn.get("from")) == "system" for turn in turns)
 
 
 def _prompts(read: _Read) -> Iterator[Prompt]:

@@ -8,8 +8,10 @@ from markupsafe import Markup, escape
 
 WIDTH = 720
 """Width of every chart's coordinates; the page scales it."""
-LABEL = 210
+LABEL = 240
 """Space for labels at the left of a chart with rows."""
+LETTERS = 34
+"""Most letters of such a label, as many as fit."""
 
 
 def element(tag: str, *children: Markup | str, **attributes: object) -> Markup:
@@ -44,7 +46,7 @@ def text(x: float, y: float, content: str, css: str = "", anchor: str | None = N
 
 def label(y: float, content: str) -> Markup:
     """A row's label at the left, cut to fit, whole in its tooltip."""
-    short = content if len(content) <= 27 else content[:26] + "…"
+    short = content if len(content) <= LETTERS else content[: LETTERS - 1] + "…"
     return element("text", short, element("title", content), x=LABEL - 10, y=y, text_anchor="end")
 
 

@@ -9,12 +9,14 @@ comes: a stopped repair goes on where it was, and one that is redone asks nothin
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from jobs.common.console import StageProgress, say
-from jobs.common.errors import DataError
+from jobs.common.errors import ConfigError, DataError
 from jobs.common.stage import OpenStage, RunContext, StagePlan, finished_manifest, open_stage
 from jobs.generate import opening, wording_judge, wording_rewrite
 from jobs.generate.job import NOT_INGREDIENTS
@@ -28,15 +30,19 @@ def run(context: RunContext) -> None:
     """Run the repair stage.
 
     Raises:
-        ConfigError: generate has not finished, or no key for a remote endpoint.
+        ConfigError: generate has not finished, no key for a remote endpoint, or the embedded model as the teacher of
+            rows that others wrote; nothing is left behind.
         DataError: a gate of the recipe still fails; the files are written, and the line says why.
         UnavailableError: an endpoint is down or refuses.
         StoppedError: SIGTERM or the budget; the same command goes on.
     """
     with open_stage(context, _plan(context)) as stage:
         if stage is not None:
-            _repair(stage)
+            with _nothing_left_where_refused(stage):
+                _repair(stage)
     _stop_where_gates_fail(context)
+    if stage is not None:
+        say(f"repair: next: {_audit(context)}")
 
 
 def _plan(context: RunContext) -> StagePlan:
@@ -53,6 +59,18 @@ def _plan(context: RunContext) -> StagePlan:
         "endpoints": opening.logical_endpoints(recipe),
     }
     return StagePlan("repair", ingredients, parents=("generate",), lock="cpu")
+
+
+@contextmanager
+def _nothing_left_where_refused(stage: OpenStage) -> Iterator[None]:
+    """Takes back the start of a stage that the recipe or the environment forbids: generate's rows stay in use."""
+    is_new = [path.name for path in stage.folder.iterdir()] == ["begun.json"]
+    try:
+        yield
+    except ConfigError:
+        if is_new:
+            shutil.rmtree(stage.folder)
+        raise
 
 
 def _repair(stage: OpenStage) -> None:
@@ -72,11 +90,26 @@ def _repair(stage: OpenStage) -> None:
         repair.give_up()
         finish(stage, repair, None)
         return
+    _refuse_a_weaker_writer(repair)
     with _open_session(stage) as session:
         with session.progress:
             run_until_stopped(_ask(session, repair), session.rerun, session.drain)
         repair.give_up()
         finish(stage, repair, session)
+
+
+def _refuse_a_weaker_writer(repair: Repair) -> None:
+    """The embedded model mends its own rows only: what others wrote would become worse."""
+    context = repair.context
+    teacher = context.recipe.teacher
+    others = Counter(row.record.model for row in repair.rows.rows.values() if row.record.model != teacher.model)
+    if teacher.endpoint == "embedded" and others:
+        ((writer, _),) = others.most_common(1)
+        raise ConfigError(
+            f"Rows of {context.folder / 'generate'} were written by {writer!r}, and the embedded teacher "
+            f"{teacher.model!r} would rewrite them. Name a recipe whose teacher is as strong as their writer, such as: "
+            f"{context.command('repair', '--recipe smollm2-135m')}"
+        )
 
 
 async def _ask(session: Session, repair: Repair) -> None:
@@ -110,5 +143,11 @@ def _stop_where_gates_fail(context: RunContext) -> None:
     if failed and context.recipe.audit.on_failure == "stop":
         raise DataError(
             f"{context.folder / 'repair'}: the data still fails {', '.join(failed)}. See the rows: "
-            f"{context.command('audit')}; a stronger teacher.model usually helps."
+            f"{_audit(context)}; a stronger teacher.model usually helps."
         )
+
+
+def _audit(context: RunContext) -> str:
+    """The command that reports on the repaired rows; an earlier report is of generate's."""
+    is_older = (context.folder / "audit" / "manifest.json").exists()
+    return context.command("audit", *(["--redo"] if is_older else []))

@@ -1,4 +1,4 @@
-"""What repair asks: a rewrite or a minimal edit for a row, and a grade for each answer where the orders contradicted.
+"""What repair asks about a row: a rewrite of its answer, or a minimal edit of it as the rejected side.
 
 Nothing is taken on the teacher's word: a new text must pass the filters, have the length it was asked for, and win
 against its other side before the judge. A row for which no such text comes stays as it is.
@@ -10,24 +10,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from jobs.common.constitution import Constitution, Principle
-from jobs.common.records import Comparison, Revision
+from jobs.common.records import Comparison
 from jobs.generate.ask import together
 from jobs.generate.engine import RefusedError
 from jobs.generate.filters import answer_fault, same_text
 from jobs.generate.fitting import fit_both, fit_one
 from jobs.generate.judge import Judge, Named
 from jobs.generate.repair_choose import Task, is_sound
-from jobs.generate.repair_rows import Row, Rows, row_of
+from jobs.generate.repair_principle import principle_of
+from jobs.generate.repair_rows import Row, Rows
 from jobs.generate.replies import Text
 from jobs.generate.rewrite import LEAST_WORDS, NEAR, Rewriter, Wish, target_words, word_bounds
-from jobs.generate.rounds import LOST
 
 FIRST_SAMPLE = 100
 """Sample index of the first request: generate's own rewrites, which did not help, are before it."""
 TRIES = 2
 """Rewrites asked for one row in one round, and minimal edits where none of them can be used."""
-FLIPPED = LOST["flipped"]
-"""Drop reason of chains whose judge contradicted itself when the order changed."""
 
 
 @dataclass(frozen=True)
@@ -72,46 +70,13 @@ class Asker:
             rows.comparisons += comparisons
         return {row.id for row, _ in changed.values()}
 
-    async def bring_back(self, rows: Rows) -> set[str]:
-        """Grade both answers of every flipped chain by themselves; where the revision wins, its row comes back.
-
-        Raises:
-            UnavailableError: the endpoint cannot be used.
-            StoppedError: the budget is used up.
-        """
-        flipped = flipped_rows(rows)
-        done = 0
-
-        async def look(revision: Revision, lane: int) -> Comparison | None:
-            nonlocal done
-            assert self.judge
-            first = Named("revision", revision.revision)
-            second = Named("initial", revision.initial_response)
-            principle = self.constitution.principle(revision.principle_id)
-            try:
-                return await self.judge.alone(revision, principle, first, second, lane)
-            except RefusedError:
-                return None
-            finally:
-                done += 1
-                self.progress("grades", done, len(flipped))
-
-        graded = await together([look(one, lane) for lane, one in enumerate(flipped.values())])
-        won = {one.id: one for one in graded if one and one.verdict == "first"}
-        for row_id, comparison in won.items():
-            more = {"preference_probability": comparison.first_probability}
-            rows.rows[row_id] = row_of(flipped[row_id].model_copy(update=more))
-        rows.comparisons += [one for one in graded if one]
-        rows.dropped = [one for one in rows.dropped if one.drop_reason != FLIPPED or one.id not in won]
-        return set(won)
-
     async def _mended(self, row: Row, task: Task, number: int, lane: int) -> tuple[Row, list[Comparison]] | None:
         """The row with a text that can be used, or None."""
-        principle = self.constitution.principle(row.principle_id)
+        principle = principle_of(self.constitution, row.principle_id)
         said: list[Comparison] = []
         async for candidate in self._candidates(row, task, principle, (FIRST_SAMPLE + number * TRIES, lane)):
-            if await self._is_better(candidate, principle, said, lane):
-                return candidate, said
+            if better := await self._better(candidate, principle, said, lane):
+                return better, said
         return None
 
     async def _candidates(
@@ -135,10 +100,10 @@ class Asker:
             if text and is_sound(task, text) and _is_edit(text, row.answer):
                 yield row.edited(text, model)
 
-    async def _is_better(self, row: Row, principle: Principle, said: list[Comparison], lane: int) -> bool:
-        """Does the answer still win against its other side? Without a judge or another side it may stand."""
+    async def _better(self, row: Row, principle: Principle, said: list[Comparison], lane: int) -> Row | None:
+        """The row where its answer still wins against its other side; without a judge or another side it may stand."""
         if self.judge is None or not row.other:
-            return True
+            return row
         first, second = Named("chosen", row.answer), Named("rejected", row.other)
         try:
             found = await self.judge.compare(row.record, principle, first, second, lane)
@@ -147,19 +112,8 @@ class Asker:
                 found = await self.judge.alone(row.record, principle, first, second, lane)
                 said.append(found)
         except RefusedError:
-            return False
-        if row.pair:
-            row.pair = row.pair.model_copy(update={"preference_probability": found.first_probability})
-        return found.verdict == "first"
-
-
-def flipped_rows(rows: Rows) -> dict[str, Revision]:
-    """Chains that were dropped because the judge contradicted itself, by id."""
-    return {
-        one.id: Revision.model_validate(one.record)
-        for one in rows.dropped
-        if one.drop_reason == FLIPPED and one.id in rows.prompts and one.id not in rows.rows
-    }
+            return None
+        return row.judged(found.first_probability) if found.verdict == "first" else None
 
 
 def _cut(row: Row) -> Row | None:

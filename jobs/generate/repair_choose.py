@@ -77,8 +77,8 @@ def _malformed(rows: Rows, found: Found, taken: Collection[str]) -> Iterator[Tas
     for fault in found.measured.malformed:
         if fault.part == "prompts":
             continue  # a prompt cannot be asked for again: it is frozen
-        part = found.data.examples if fault.part == "examples" else found.data.pairs
-        row = rows.rows.get(part[fault.row].id)
+        part = found.examples if fault.part == "examples" else found.pairs
+        row = rows.rows.get(part[fault.row])
         if row and row.id not in taken:
             is_rejected = fault.reason == "same_sides" or fault.detail.startswith("rejected")
             yield Task(row.id, "malformed", "edit" if is_rejected else "rewrite")

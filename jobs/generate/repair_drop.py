@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import get_args
 
 from jobs.common.records import Split
 from jobs.generate.repair_found import (
@@ -51,38 +50,39 @@ def give_up(rows: Rows, found: Found, most: int) -> int:
     """
     failing, pairs = found.failing, len(rows.pairs)
     if "malformed" in failing:
-        said = {
-            row.id: "the answer repeats what the teacher was asked"
-            for row in rows.rows.values()
-            if repeats_request(row)
-        }
-        for row_id, detail in (said | _malformed(found)).items():
-            if row_id in rows.rows:
-                rows.drop(row_id, "gave_up_malformed", detail)
-            elif row_id in rows.prompts:
-                rows.drop_prompt(row_id, "gave_up_malformed", detail)
+        _drop_malformed(rows, found)
     left = most - (pairs - len(rows.pairs))
+    trained = Counter(row.principle_id for row in rows.rows.values() if row.split != "held_out")
     for name, worst in SHARES.items():
         if name in failing:
             for row in worst(rows, found):
-                if _is_last(rows, row) or (row.pair and left <= 0):
+                is_trained = row.split != "held_out"
+                is_last = is_trained and trained[row.principle_id] == 1
+                if is_last or (row.pair and left <= 0):
                     continue
                 left -= bool(row.pair)
+                trained[row.principle_id] -= is_trained
                 rows.drop(row.id, f"gave_up_{name}", found.gates[name].says)
     return pairs - len(rows.pairs)
 
 
-def _is_last(rows: Rows, row: Row) -> bool:
-    """Would dropping it leave its principle without a training row?"""
-    trained = [one for one in rows.rows.values() if one.principle_id == row.principle_id and one.split != "held_out"]
-    return trained == [row]
-
-
-def _malformed(found: Found) -> dict[str, str]:
-    """What is wrong, by row; of a prompt, by prompt."""
-    data = found.data
-    ids = {part: [one.id for one in rows] for part, rows in vars(data).items() if part in get_args(Part)}
-    return {ids[one.part][one.row]: f"{one.reason}: {one.detail}" for one in found.measured.malformed}
+def _drop_malformed(rows: Rows, found: Found) -> None:
+    ids: dict[Part, list[str]] = {
+        "prompts": [one.id for one in found.data.prompts],
+        "examples": found.examples,
+        "pairs": found.pairs,
+    }
+    asked = "the answer repeats what the teacher was asked"
+    said = {row.id: asked for row in rows.rows.values() if repeats_request(row)}
+    for fault in found.measured.malformed:
+        broken, detail = ids[fault.part][fault.row], f"{fault.reason}: {fault.detail}"
+        if fault.part != "prompts":
+            said[broken] = detail
+        elif broken in rows.prompts:
+            rows.drop_prompt(broken, "gave_up_malformed", detail)
+    for row_id, detail in said.items():
+        if row_id in rows.rows:
+            rows.drop(row_id, "gave_up_malformed", detail)
 
 
 def _share(told: list[Row], ties: int, total: int, limit: float) -> list[Row]:
@@ -157,4 +157,4 @@ def _joined(sets: list[list[str]]) -> list[list[str]]:
 
 def _worth(rows: Rows, prompt_id: str) -> tuple[bool, bool]:
     """Sorts prompts that say the same: a held-out one stays, then one that has a row."""
-    return rows.prompts[prompt_id].split != "held_out", prompt_id not in rows.rows
+    return rows.prompts[prompt_id].split != "held_out", not rows.of_prompt(prompt_id)

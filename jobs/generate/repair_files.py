@@ -37,4 +37,6 @@ def write_lines(folder: Path, rows: Rows) -> list[Path]:
 def write_tables(folder: Path, rows: Rows) -> list[Path]:
     """Write the parquet files of everything that has its chain, and return the paths."""
     chains = [row.revision for row in rows.rows.values() if row.revision]
-    return tables.write_parquet(folder / "data", chains, {row.id: row.pair for row in rows.pairs if row.pair})
+    return tables.write_parquet(
+        folder / "data", chains, {row.prompt_id: row.pair for row in rows.pairs if row.pair and row.revision}
+    )

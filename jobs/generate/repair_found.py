@@ -24,6 +24,10 @@ class Found:
     measured: Measured
     gates: dict[str, Gate]
     """By name, against the targets."""
+    examples: list[str]
+    """The row of each of the data's examples, by its id in memory."""
+    pairs: list[str]
+    """The row of each of its pairs."""
 
     @property
     def failing(self) -> set[str]:
@@ -93,8 +97,8 @@ def told_by_length(pairs: list[Row], found: Found) -> list[Row]:
 
 
 def told_by_classifier(found: Found) -> list[str]:
-    """Pairs that a classifier without the prompt gets right, surest first, by id."""
+    """Pairs that a classifier without the prompt gets right, surest first, by row."""
     blind = found.measured.blind
     assert blind
     told = sorted((index for index, margin in blind.margins.items() if margin > 0), key=lambda at: -blind.margins[at])
-    return [found.data.pairs[index].id for index in told]
+    return [found.pairs[index] for index in told]

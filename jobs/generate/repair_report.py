@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from jobs.generate.repair_drop import MOST_GIVEN_UP
 from jobs.generate.repair_files import write_lines, write_tables
 from jobs.generate.repair_rounds import BROUGHT_BACK, Repair
 from jobs.generate.session import Session
+from jobs.generate.sorting import judged
 from jobs.measure.gates import gates
 from jobs.measure.measured import Gate
 
@@ -36,12 +38,14 @@ def finish(stage: OpenStage, repair: Repair, session: Session | None) -> None:
     """
     before = finished_manifest(stage.context, "generate")
     failed = _failed(repair)
-    measures = before["measures"] | {"gates": _figures(repair), "failed_gates": [gate.name for gate in failed]}
+    measures = before["measures"] | _measures(repair, before["measures"], failed)
     counts = before["counts"] | _counts(repair)
+    counts |= {name: _lines(path) for name in counts if (path := stage.folder / f"{name}.jsonl").is_file()}
     dropped = Counter(one.drop_reason for one in repair.rows.dropped)
     if repair.has_work:
-        outputs = [*write_lines(stage.folder, repair.rows), *write_tables(stage.folder, repair.rows)]
-        if "data/README.md" in before["outputs"]:  # not where the data was imported: nobody's model wrote it
+        outputs = write_lines(stage.folder, repair.rows)
+        if "data/README.md" in before["outputs"]:  # not where the data was imported: it is no chains of a teacher
+            outputs += write_tables(stage.folder, repair.rows)
             outputs.append(stage.folder / "data" / "README.md")
             write_atomic(outputs[-1], card(stage.context.constitution(), counts, dropped, measures).encode())
     else:
@@ -60,6 +64,19 @@ def finish(stage: OpenStage, repair: Repair, session: Session | None) -> None:
     _say_done(repair, failed, tokens, _paid(stage, session, cost_usd))
 
 
+def _measures(repair: Repair, before: Mapping[str, Any], failed: list[Gate]) -> dict[str, Any]:
+    """What is otherwise than in generate's manifest."""
+    rows, rule = repair.rows, before.get("judge_rule")
+    chains = [row.revision for row in rows.rows.values() if row.revision]
+    return {
+        "gates": _figures(repair),
+        "failed_gates": [gate.name for gate in failed],
+        # Where generate had no judge, whoever compared did so here.
+        "judge_rule": repair.context.recipe.judge.rule if rule in {None, "off"} else rule,
+        **judged(rows.comparisons, chains),
+    }
+
+
 def _copied(source: Path, folder: Path, names: list[str]) -> list[Path]:
     """The files of generate, byte for byte."""
     for name in names:
@@ -76,14 +93,13 @@ def _failed(repair: Repair) -> list[Gate]:
 
 def _counts(repair: Repair) -> dict[str, int]:
     rows, pairs = repair.rows, repair.rows.pairs
-    splits = Counter(row.split for row in rows.rows.values())
     return {
         "prompts": len(rows.prompts),
         "held_out_prompts": sum(prompt.split == "held_out" for prompt in rows.prompts.values()),
         "revisions": sum(row.revision is not None for row in rows.rows.values()),
-        "sft": splits["sft"],
-        "pairs": splits["dpo"],
-        "held_out_pairs": splits["held_out"],
+        "sft": sum(row.split == "sft" for row in rows.rows.values()),
+        "pairs": sum(row.split == "dpo" for row in pairs),
+        "held_out_pairs": sum(row.split == "held_out" for row in pairs),
         "benign_twins": sum(row.record.kind == "benign_twin" for row in rows.rows.values()),
         "rewrites": sum(row.pair is not None and row.pair.chosen_by == "rewrite" for row in pairs),
         "minimal_edits": sum(row.pair is not None and row.pair.rejected_by == "minimal_edit" for row in pairs),
@@ -91,6 +107,10 @@ def _counts(repair: Repair) -> dict[str, int]:
         "changed": sum(map(len, repair.changed.values())),
         "given_up": sum(count for _, count in _given_up(repair).items()),
     }
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n")
 
 
 def _given_up(repair: Repair) -> Counter[str]:

@@ -10,12 +10,14 @@ from jobs.common.context import RunContext
 from jobs.common.settings import AuditSettings
 from jobs.generate.engine import Engine
 from jobs.generate.judge import Judge
-from jobs.generate.repair_ask import Asker, flipped_rows
+from jobs.generate.repair_ask import Asker
 from jobs.generate.repair_choose import choose
 from jobs.generate.repair_drop import MOST_GIVEN_UP, drop_copies, give_up
 from jobs.generate.repair_files import write_lines
+from jobs.generate.repair_flipped import bring_back, flipped_rows
 from jobs.generate.repair_found import Found, targets
-from jobs.generate.repair_rows import Rows, read_rows
+from jobs.generate.repair_read import read_rows
+from jobs.generate.repair_rows import Rows
 from jobs.generate.rewrite import Rewriter
 from jobs.generate.session import Session
 from jobs.measure.gates import gates
@@ -46,21 +48,19 @@ class Repair:
     changed: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Rows changed or brought back, by gate."""
     pairs_before: int = field(init=False)
+    has_work: bool = field(init=False)
+    """Was a gate above its target, or did the judge contradict itself so often that rows are missing?"""
 
     def __post_init__(self) -> None:
         self.rows = read_rows(self.context.folder / "generate")
         self.pairs_before = len(self.rows.pairs)
         self.before = self.after = self._look()
+        self.has_work = bool(self.before.failing) or self._is_judge_biased
 
     @property
     def targets(self) -> AuditSettings:
         """What is aimed at."""
         return targets(self.context.recipe.audit)
-
-    @property
-    def has_work(self) -> bool:
-        """Is a gate above its target, or did the judge contradict itself so often that rows are missing?"""
-        return bool(self.before.failing) or self._is_judge_biased
 
     @property
     def too_few(self) -> list[str]:
@@ -91,7 +91,7 @@ class Repair:
         rewriter = Rewriter(teacher, recipe.generate, session.sampling)
         asker = Asker(rewriter, judge, session.constitution, session.show)
         if judge and flipped_rows(self.rows):
-            self.changed[BROUGHT_BACK] = await asker.bring_back(self.rows)
+            self.changed[BROUGHT_BACK] = await bring_back(self.rows, judge, session.constitution, session.show)
             self.after = self._look()
         for number in range(ROUNDS):
             tasks = choose(self.rows, self.after, is_last=number == ROUNDS - 1)
@@ -121,4 +121,5 @@ class Repair:
         write_lines(self.folder, self.rows)
         data = read_run(self.folder, self.context.constitution())
         measured = measure(data, seed=self.context.recipe.seed)
-        return Found(data, measured, {gate.name: gate for gate in gates(data, measured, self.targets)})
+        found = {gate.name: gate for gate in gates(data, measured, self.targets)}
+        return Found(data, measured, found, self.rows.in_files("example"), self.rows.in_files("pair"))

@@ -21,9 +21,7 @@ LEAST_WORDS = 8
 _ITEM = re.compile(r"^\s*(?:[-*•\u2013]|\(?\d{1,3}[.):]|\d{1,3}\s+-)\s*(.*)$")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _SENTENCE_END = re.compile(r"[.!?…][\"'”\u2019)\]]*(?=\s|$)")
-_NO_END = re.compile(
-    r"(?:(?:^|\n|[.!?:;])\s*[\"'(]?\d{1,3}|\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|St|Art|Sec))\.$"
-)
+_NO_END = re.compile(r"(?:(?:^|\n|[.!?:;])\s*[\"'(]?\d{1,3}|\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|St|Art|Sec))\.$")
 _SPECIAL = re.compile(r"<\|[a-z_]+\|>")
 _FENCE = re.compile(r"^```[a-z]*\n|\n?```$")
 

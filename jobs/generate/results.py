@@ -16,7 +16,7 @@ from jobs.generate.card import card
 from jobs.generate.chain import Chained
 from jobs.generate.meter import money
 from jobs.generate.session import Session
-from jobs.generate.sorting import Sorted, sort_chains
+from jobs.generate.sorting import Sorted, judged, sort_chains
 
 
 def finish(stage: OpenStage, session: Session, prompts: list[RedTeamPrompt], chained: list[Chained | Failure]) -> None:
@@ -73,7 +73,7 @@ def _measures(session: Session, rows: Sorted, by_failure: Counter[str]) -> dict[
         "prices_dated": price.dated if price else None,
         "failures_by_reason": dict(by_failure),
         "judge_rule": recipe.judge.rule,
-        **rows.judged(),
+        **judged(rows.comparisons, rows.kept),
     }
 
 

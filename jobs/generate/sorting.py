@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -42,15 +43,26 @@ class Sorted:
             "minimal_edits": sum(pair.rejected_by == "minimal_edit" for pair in self.pairs.values()),
         }
 
-    def judged(self) -> dict[str, Any]:
-        """What the judge said, for the manifest; of nobody where nobody judged."""
-        sure = [row.preference_probability for row in self.kept if row.preference_probability is not None]
-        return {
-            "judge": self.comparisons[0].model if self.comparisons else None,
-            "comparisons": len(self.comparisons),
-            "verdicts": dict(sorted(Counter(one.verdict for one in self.comparisons).items())),
-            "mean_preference_probability": fmean(sure) if sure else None,
-        }
+
+def judged(comparisons: Sequence[Comparison], revisions: Iterable[Revision]) -> dict[str, Any]:
+    """What the judge said, for the manifest; of nobody where nobody judged.
+
+    Args:
+        comparisons: everything it said.
+        revisions: the kept chains.
+    """
+    sure = [row.preference_probability for row in revisions if row.preference_probability is not None]
+    return {
+        "judge": comparisons[0].model if comparisons else None,
+        "comparisons": len(comparisons),
+        "verdicts": dict(sorted(Counter(one.verdict for one in comparisons).items())),
+        "mean_preference_probability": fmean(sure) if sure else None,
+    }
+
+
+def told_apart_by(text: str) -> str:
+    """What is left of a revision when copies of it are looked for: its words, whatever their case and spacing."""
+    return " ".join(text.split()).lower()
 
 
 def sort_chains(chained: list[Chained | Failure]) -> Sorted:
@@ -62,7 +74,7 @@ def sort_chains(chained: list[Chained | Failure]) -> Sorted:
             found.failures.append(one)
             continue
         found.comparisons += one.comparisons
-        text = " ".join(one.revision.revision.split()).lower()
+        text = told_apart_by(one.revision.revision)
         drop = one.drop or (("duplicate", "another row has the same revision") if text in seen else None)
         if drop:
             found.dropped.append(_dropped(one.revision, drop))

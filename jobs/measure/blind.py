@@ -35,7 +35,8 @@ def sampled_pairs(data: Data, seed: int) -> list[int]:
 def blind(data: Data, seed: int = 0) -> Blind | None:
     """Accuracy by pairs and what it rests on; None under 10 pairs with two sides or two families of prompts.
 
-    Words and pairs of words (TF-IDF) into a logistic regression; folds never divide a prompt and its twin, then never a principle.
+    Words and pairs of words (TF-IDF) into a logistic regression; folds never divide a prompt and its twins, then never
+    a principle.
     """
     rows = sampled_pairs(data, seed)
     pairs = [data.pairs[row] for row in rows]

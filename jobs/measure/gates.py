@@ -97,7 +97,7 @@ def _splits(data: Data) -> Gate:
     if moved:
         says = f"{len(moved):,} rows stand in another split than the ledger's, such as {moved[0]}"
         run = data.datasheet.get("run")
-        fix = f"cai generate --run {run} --redo: the files were mixed up" if run else "Audit the run itself"
+        fix = f"The files were mixed up: cai generate --run {run} --redo" if run else "Audit the run itself"
         return Gate("splits", len(moved), 0, "red", says, fix)
     shares = ", ".join(f"{name.replace('_', '-')} {count[name]:,}" for name in ("held_out", "sft", "dpo"))
     return Gate("splits", 0, 0, "green", f"prompts are split before anything is written about them: {shares}", "")

@@ -69,25 +69,32 @@ def _between(one: tuple[str, _Members], other: tuple[str, _Members], near: Mappi
 
 
 class _Contained:
-    """Finds prompts inside a longer text by their first words."""
+    """Finds prompts inside a longer text: their first words say where to look, all their words whether it is one.
+
+    Prompts that begin alike cost no more than others: at one place there is one look for each of their lengths.
+    """
 
     def __init__(self, members: _Members) -> None:
-        self._by_start: dict[tuple[str, ...], list[tuple[str, list[str]]]] = defaultdict(list)
+        self._lengths: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._whole: dict[tuple[str, ...], tuple[str, ...]] = {}
         for text in members:
-            found = bare_words(text)
+            found = tuple(bare_words(text))
             if len(found) >= _KEY:
-                self._by_start[tuple(found[:_KEY])].append((text, found))
+                lengths = self._lengths.get(found[:_KEY], ())
+                if len(found) not in lengths:
+                    self._lengths[found[:_KEY]] = (*lengths, len(found))
+                self._whole[found] = (*self._whole.get(found, ()), text)
 
     def within(self, text: str) -> Iterator[str]:
         """Plain texts of the prompts whose words stand in this text in a row."""
-        found = bare_words(text)
+        found = tuple(bare_words(text))
         keys = list(zip(*(found[at:] for at in range(_KEY)), strict=False))
-        if self._by_start.keys().isdisjoint(keys):
+        if self._lengths.keys().isdisjoint(keys):
             return
         for at, key in enumerate(keys):
-            for plain_text, words in self._by_start.get(key, ()):
-                if found[at : at + len(words)] == words:
-                    yield plain_text
+            for length in self._lengths.get(key, ()):
+                if length <= len(found) - at:
+                    yield from self._whole.get(found[at : at + length], ())
 
 
 def _clusters(data: Data, cluster_of: Sequence[int], texts: Sequence[str]) -> dict[str, int]:

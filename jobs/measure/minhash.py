@@ -36,8 +36,9 @@ def pieces(text: str) -> set[str]:
 
 def shared_pieces(one: str, other: str) -> float:
     """Exact Jaccard index of two texts' pieces."""
-    first, second = pieces(one), pieces(other)
-    both = len(first & second)
+    first, second = _numbers(one), _numbers(other)
+    places = np.minimum(np.searchsorted(second, first), len(second) - 1)
+    both = int(np.count_nonzero(second[places] == first))
     return both / (len(first) + len(second) - both)
 
 
@@ -93,21 +94,32 @@ def _flat(text: str) -> str:
 def _hashes(texts: Sequence[str]) -> tuple[Any, Any]:
     """Mixed hashes of the texts' pieces one after another, and where each text's begin."""
     # A text shorter than a piece is one piece: filled up here, stripped again before it is hashed.
-    flat = [text.ljust(_PIECE, "\0") for text in map(_flat, texts)]
+    flat = [_flat(text).ljust(_PIECE, "\0") for text in texts]
     joined = "".join(flat)
-    letters = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     sizes = np.array([len(text) for text in flat])
     counts = sizes - _PIECE + 1
     firsts = np.cumsum(counts) - counts
     starts = np.arange(counts.sum()) - np.repeat(firsts, counts) + np.repeat(np.cumsum(sizes) - sizes, counts)
-    keys = np.zeros(len(starts), dtype=np.uint64)
-    for at in range(_PIECE):
-        # Numbers that differ for different pieces, but for one chance in 2**64: only to find equal ones.
-        keys = keys * np.uint64(0x9E3779B97F4A7C15) + letters[starts + at]
-    _, where, which = np.unique(keys, return_index=True, return_inverse=True)
+    _, where, which = np.unique(_keys(joined)[starts], return_index=True, return_inverse=True)
     begins = starts[where].tolist()
     hashes = np.array([_hash(joined[begin : begin + _PIECE].rstrip("\0")) for begin in begins], dtype=np.uint32)
     return _mixed(hashes)[which], firsts
+
+
+def _keys(flat: str) -> Any:
+    """A number for each piece; numbers of different pieces differ, but for one chance in 2**64."""
+    letters = np.frombuffer(flat.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    count = len(letters) - _PIECE + 1
+    keys = np.zeros(count, dtype=np.uint64)
+    for at in range(_PIECE):
+        keys = keys * np.uint64(0x9E3779B97F4A7C15) + letters[at : at + count]
+    return keys
+
+
+@lru_cache(maxsize=1 << 13)
+def _numbers(text: str) -> Any:
+    """The keys of a text's pieces, each once: kept, because a text is held against many where prompts begin alike."""
+    return np.unique(_keys(_flat(text).ljust(_PIECE, "\0")))
 
 
 def _mixed(hashes: Any) -> Any:

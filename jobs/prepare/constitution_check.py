@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 
 from jobs.common.console import say
-from jobs.common.constitution import Constitution, Principle, read_constitution
+from jobs.common.constitution import Constitution, Principle, constitution_path, read_constitution
 from jobs.common.errors import ConfigError
 from jobs.common.yamlfile import YamlFile
 from jobs.measure.constitution import Remark, text_remarks
@@ -26,6 +26,12 @@ CHANGE_WORDS = re.compile(
 )
 STEM_LETTERS = 5
 TEXT_FIELDS = ("text", "critique_request", "revision_request")
+
+
+def find_constitution(name: Path) -> Path:
+    """A file, or the shipped constitution of that name."""
+    shipped = constitution_path(str(name))
+    return shipped if not name.exists() and shipped.is_file() else name
 
 
 def check_constitution(path: Path, *, remarks: bool = True) -> None:

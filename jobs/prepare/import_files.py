@@ -31,6 +31,15 @@ class SourceFile:
     held_out: bool
 
 
+@dataclass(frozen=True)
+class NotJson:
+    """A line that is no JSON."""
+
+    why: str
+    text: str
+    """Its first characters."""
+
+
 def source_files(sources: Iterable[Path]) -> list[SourceFile]:
     """Every file of the sources, folders walked in the order of their names.
 
@@ -57,10 +66,10 @@ def source_files(sources: Iterable[Path]) -> list[SourceFile]:
 
 
 def records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Rows of one file, numbered from 1.
+    """Rows of one file, numbered from 1; a line that is no JSON comes as `NotJson`.
 
     Raises:
-        DataError: it is damaged; names the line, where it has lines.
+        DataError: it is damaged, or more than half of its lines are no JSON; names the first such line.
     """
     if path.suffix == ".parquet":
         yield from _parquet(path)
@@ -73,13 +82,25 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
         else:
             yield from enumerate(_listed(path, document), start=1)
             return
+    yield from _lines(path)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    lines, bad, first = 0, 0, ""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{path}:{number}: not JSON ({error}).") from error
+            if not line.strip():
+                continue
+            lines += 1
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                bad += 1
+                first = first or f"{path}:{number}: not JSON ({error})"
+                yield number, NotJson(str(error), line[:200].decode(errors="replace"))
+    if 2 * bad > lines:
+        count = f" {bad:,} of {lines:,} lines are no JSON: this is no JSON-lines file." if lines > 1 else ""
+        raise DataError(f"{first}.{count}")
 
 
 def _named(path: Path, name: str) -> SourceFile:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from jobs.prepare.import_files import SourceFile, records
+from jobs.prepare.import_files import NotJson, SourceFile, records
 from jobs.prepare.import_found import BROKEN, IMPORTED_PRINCIPLE, Found, FoundPrompt, Use, broken, differs
 
 CHAIN_COLUMNS = {
@@ -26,9 +26,7 @@ CHAIN_COLUMNS = {
 ROLES = {"system", "user", "assistant"}
 
 
-class _BadRowError(Exception):
-    """A row that is dropped."""
-
+class _BadRowError(Exception):  # the row is dropped
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
@@ -48,7 +46,7 @@ def read_file(found: Found, file: SourceFile, principles: Collection[str]) -> No
     for number, record in records(file.path):
         where = f"{file.name}:{number}"
         if not isinstance(record, dict):
-            found.drop(where, "bad_shape", f"{where}: expected an object, found {type(record).__name__}", {})
+            _drop_strange(found, where, record)
             continue
         if record.get("id"):
             where += f" ({record['id']})"
@@ -62,6 +60,13 @@ def read_file(found: Found, file: SourceFile, principles: Collection[str]) -> No
                 _take(found, record, use, (principle_id, file.held_out))
             except _BadRowError as error:
                 found.drop(where, error.reason, f"{where}: {error}", record, principle_id)
+
+
+def _drop_strange(found: Found, where: str, record: Any) -> None:
+    if isinstance(record, NotJson):
+        found.drop(where, "not_json", f"{where}: not JSON ({record.why})", {"line": record.text})
+    else:
+        found.drop(where, "bad_shape", f"{where}: expected an object, found {type(record).__name__}", {})
 
 
 def _take(found: Found, record: dict[str, Any], use: Use, place: tuple[str, bool]) -> None:
@@ -128,7 +133,7 @@ def _sft(record: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _pair(record: dict[str, Any]) -> tuple[str, list[str]]:
-    names = ("chosen", "rejected")
+    names = "chosen", "rejected"
     if not all(isinstance(record[name], list) and len(record[name]) > 1 for name in names):
         return _prompt(record), [_answer(record[name], name) for name in names]
     (prompt, chosen), (other, rejected) = (_exchange(record[name], name) for name in names)
@@ -187,5 +192,7 @@ def _chat(value: Any, name: str) -> list[tuple[str, str]]:
         role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
         if role not in ROLES or not isinstance(content, str):
             raise _BadRowError("not_a_chat", f"{name}: a message has no known role or no text: {str(message)[:80]!r}")
+        if role == "system":  # a record keeps one prompt text, and without its system turn an answer answers another
+            raise _BadRowError("system_turn", f"{name} has a message of the system; one prompt and one answer are kept")
         chat.append((role, content))
     return chat

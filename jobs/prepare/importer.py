@@ -31,7 +31,7 @@ from jobs.prepare.import_original import read_original
 from jobs.prepare.import_rows import read_file
 from jobs.prepare.import_split import split_prompts
 
-RULES = 2
+RULES = 3
 """Raised when the same sources give other rows."""
 
 Trained = TypeVar("Trained", SftExample, PreferencePair)
@@ -86,15 +86,15 @@ def import_data(context: RunContext, sources: Sources) -> None:
         "shares": [recipe.generate.held_out_fraction, recipe.generate.sft_fraction, recipe.seed],
         "held_out_principles": sorted(recipe.generate.held_out_principles),
     }
-    with open_stage(context, StagePlan("generate", ingredients, parents=("fetch",), lock="cpu")) as stage:
+    with open_stage(context, StagePlan("generate", ingredients, parents=(), lock="cpu")) as stage:
         if stage is None:
             return
         found = _read(context, original, files)
         enough = found.examples and found.pairs if original else found.examples or found.pairs
         if not enough:
-            reasons = dict(Counter(row.drop_reason for row in found.dropped))
+            reasons = _reasons(Counter(row.drop_reason for row in found.dropped))
             first = f" First: {found.dropped[0].detail}." if found.dropped else ""
-            raise DataError(f"{', '.join(hashes)}: nothing left to train on; dropped: {reasons}.{first}")
+            raise DataError(f"{', '.join(hashes)}: nothing left to train on; dropped: {reasons or 'nothing'}.{first}")
         _write(stage, found, split_prompts(found, recipe))
 
 
@@ -147,10 +147,26 @@ def _write(stage: OpenStage, found: Found, prompts: list[RedTeamPrompt]) -> None
     }
     dropped = dict(Counter(row.drop_reason for row in found.dropped))
     stage.finish(Result(outputs=[stage.folder / name for name in files], counts=counts, dropped=dropped))
-    say(f"import: {counts}, dropped {dropped}")
+    for line in _told(counts, dropped):
+        say(f"import: {line}")
     for name, stage_name in (("sft", "sft"), ("pairs", "dpo")):
         if not counts[name]:
             say(f"import: {name}.jsonl has no rows, so cai {stage_name} has nothing to train on")
+
+
+def _told(counts: dict[str, int], dropped: dict[str, int]) -> list[str]:
+    """What was imported, in sentences."""
+    lines = [
+        f"{counts['prompts']:,} prompts in {counts['clusters']:,} clusters, {counts['held_out']:,} of them held out",
+        f"{counts['sft']:,} rows for SFT, {counts['pairs']:,} pairs for DPO, {counts['revisions']:,} whole chains",
+    ]
+    if kept_back := counts["sft_rows_of_dpo_prompts"] + counts["pairs_of_sft_prompts"]:
+        lines.append(f"{kept_back:,} left out, because the other stage trains on their prompts")
+    return [*lines, f"{sum(dropped.values()):,} dropped: {_reasons(dropped)}" if dropped else "no row was dropped"]
+
+
+def _reasons(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in dropped.items())
 
 
 def _held_out(prompt: RedTeamPrompt) -> HeldOutPrompt:

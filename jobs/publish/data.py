@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.common.console import say
 from jobs.common.context import RunContext
-from jobs.common.errors import ConfigError
+from jobs.common.errors import ConfigError, DataError
 from jobs.common.jsonl import read_json, sha256_file, write_atomic, write_json
 from jobs.common.runlock import run_lock
 from jobs.publish.data_card import data_card
@@ -40,7 +40,7 @@ def publish_data(context: RunContext, repo: str | None, licence: str, dry_run: b
 
     Raises:
         ConfigError: a wrong name, no token, a refused token, or nothing finished to publish.
-        DataError: a gate fails, a file changed, or the Hub refuses the files.
+        DataError: a gate fails, a file changed, no table has a row, or the Hub refuses the files.
         UnavailableError: the Hub does not answer.
     """
     if repo is not None and not REPO.fullmatch(repo):
@@ -67,9 +67,14 @@ def _assemble(context: RunContext, evidence: Evidence, licence: str) -> Path:
     """Write the folder anew and swap it in whole."""
     folder = context.folder / "publish" / "data"
     building = folder.with_name(".data.building")
+    rows = {path.stem: _rows(path) for path in evidence.tables}
+    if not any(rows.values()):
+        raise DataError(
+            f"{evidence.folder / 'data'}: its tables have no rows, so there is nothing to publish. What was dropped, "
+            f"and why, is in {evidence.folder / 'dropped.jsonl'}."
+        )
     shutil.rmtree(building, ignore_errors=True)
     (building / "data").mkdir(parents=True)
-    rows = {path.stem: _rows(path) for path in evidence.tables}
     for path in evidence.tables:
         shutil.copyfile(path, building / "data" / path.name)
     shutil.copyfile(evidence.constitution_file, building / "constitution.yaml")

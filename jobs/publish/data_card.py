@@ -99,7 +99,7 @@ def _use(evidence: Evidence, rows: Mapping[str, int]) -> list[str]:
 
 def _provenance(evidence: Evidence) -> Iterator[str]:
     manifest, written, constitution = evidence.manifest, evidence.written, evidence.constitution
-    measures = written["measures"]
+    measures = written["measures"] | manifest["measures"]
     dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(manifest["dropped"].items())) or "none"
     digest, commit = evidence.manifest_sha256, manifest["git_commit"] or "unknown"
     version = written["ingredients"].get("prompt_version", "none (imported)")

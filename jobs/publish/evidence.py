@@ -76,15 +76,15 @@ def _constitution_sha256(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _unchanged(context: RunContext, stage: str, name: str, manifest: Mapping[str, Any]) -> None:
-    path, redo = context.folder / stage / name, context.command(stage, "--redo")
+    path = context.folder / stage / name
     if name not in manifest["outputs"]:
         raise DataError(
             f"{path.parent} holds no tables of {stage}: an import writes none. Only generated rows are published; "
-            f"to generate some, choose a new run or: {redo}"
+            f"to generate some, choose a new run or: {context.command('generate', '--redo')}"
         )
     if not path.exists() or sha256_file(path) != manifest["outputs"][name]:
         state = "changed" if path.exists() else "vanished"
-        raise DataError(f"{path} {state} since {stage} finished. Run: {redo}")
+        raise DataError(f"{path} {state} since {stage} finished. Run: {context.command(stage, '--redo')}")
 
 
 def _figures(context: RunContext, stage: str, digest: str) -> Mapping[str, Any] | None:

@@ -91,7 +91,8 @@ def made_measured(data: Data, **changes: Any) -> Measured:
         ),
         diversity=Diversity(6.5, {"ubuntu": 2.5, "honesty": 3.0}, {"ubuntu": 0.8}),
         lengths=Lengths(
-            11.0, 4.0, 2.75, share(pairs, pairs), 0.001, share(pairs, pairs), True, 0, {"ubuntu": 2.7}, 1.0, 7.0, half
+            11.0, 4.0, 2.75, 2.75, share(pairs, pairs), 0.001, share(pairs, pairs), True, 0, {"ubuntu": 2.7}, 1.0, 7.0,
+            half,
         ),
         blind=blind,
         identified=Identified(

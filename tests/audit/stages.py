@@ -76,7 +76,7 @@ def _prompt(generator: random.Random, number: int, split: Split) -> RedTeamPromp
     principle, text = PRINCIPLES[number % 3], sentence(generator, 14)
     return RedTeamPrompt(
         id=record_id(principle, text), principle_id=principle, prompt=text, split=split, model="fake",
-        prompt_version=VERSION, sample_index=0,
+        prompt_version=VERSION, sample_index=0, cluster=record_id(principle, text),
     )  # fmt: skip
 
 

@@ -25,11 +25,11 @@ COMMIT, CONVERTED = "a" * 40, "b" * 40
 PROGRAM = """
 import json, sys
 from dataclasses import asdict
-from jobs.audit.sources import read_sources
+from jobs.audit.several import read_sources
 from jobs.common.console import say
 from jobs.common.errors import JobError
 try:
-    data = read_sources(sys.argv[1:], None)
+    data = read_sources(sys.argv[1:], None).data
 except JobError as error:
     say(f"Error: {error}")
     sys.exit(error.exit_code)

@@ -196,3 +196,43 @@ def test_the_report_of_a_run_is_the_same_twice(tmp_path: Path) -> None:
         pages.append((tmp_path / str(number) / "audit.html").read_bytes())
         json.loads((tmp_path / str(number) / "measures.json").read_bytes())
     assert pages[0] == pages[1]
+
+
+def test_a_report_that_would_lie_in_a_file_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report").write_text("mine", encoding="utf-8")
+    assert main(["audit", "nothing.jsonl", "--out", str(tmp_path / "report")]) == 78
+    assert capsys.readouterr().err == (
+        f"Error: --out {tmp_path / 'report'}: that is a file; the report needs a folder. Choose another name.\n"
+    )
+
+
+def test_too_many_unreadable_rows_end_with_65_after_the_report_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out"
+    file.write_text('{"prompt": "How far is it?", "completion": "Ten miles."}\n{"x": 1}\nnot json\n', encoding="utf-8")
+    assert main(["audit", str(file), "--out", str(out)]) == 65
+    printed = capsys.readouterr()
+    said = "2 of 3 rows could not be read: unknown columns 1, not JSON 1"
+    assert printed.err.splitlines()[-1] == f"Error: {out / 'audit.html'}: {said}."
+    assert said in printed.out
+    assert said in (out / "audit.html").read_text(encoding="utf-8")
+    assert "measuring 1 prompt, 1 supervised row and no pairs" in printed.err
+
+
+def test_a_run_that_lacks_only_coverage_is_not_sent_to_repair(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = make_context(tmp_path)
+    finish_generate(context)
+    constitution = tmp_path / "tiny.yaml"
+    text = constitution.read_text(encoding="utf-8")
+    principle = text[text.index("  - id: thrift") :].replace("thrift", "courage")
+    constitution.write_text(text + principle, encoding="utf-8")
+    assert main(arguments(context)) == 65
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "1 gate fails: coverage 75 %" in error
+    assert "cai repair" not in error
+    assert "Next: " in error

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.audit.blocks import Transfer
 from jobs.audit.browse import browse, safe_json
+from jobs.audit.cards import cards
 from jobs.audit.figures import MOST, figures, write_figures
 from jobs.audit.page import render, write_page
 from jobs.audit.section_openings import trace
@@ -274,3 +276,48 @@ def test_figures_name_every_gate_and_hold_no_number_for_each_pair() -> None:
 )
 def test_the_lead_says_what_the_gates_say(gates: tuple[Gate, ...], said: str) -> None:
     assert said in _Reader(render(made_view(gates=gates))).shown
+
+
+def test_a_fix_that_gates_share_stands_once_above_the_cards_and_another_in_its_card() -> None:
+    page = _Reader(render(made_view(gates=(*GATES, Gate("splits", 2, 0, "red", "two", "split again"))))).shown
+    assert page.count("cai repair --run made") == 1
+    assert "Fix for malformed, leaks, length only, length ratio: cai repair --run made" in page
+    assert "Fix: split again" in page
+
+
+def test_a_share_has_its_interval_on_its_card_and_a_ratio_has_none() -> None:
+    shown = {card.gate.name: (card.value, card.interval) for card in cards(made_view())}
+    assert shown["length_only"] == ("100 %", "(95\N{EN DASH}100)")
+    assert shown["length_ratio"] == ("\N{MULTIPLICATION SIGN}2.75", "")
+    assert shown["prompt_blind"][1] == ""
+
+
+@pytest.mark.parametrize(("light", "listed"), [("green", False), ("grey", False), ("amber", True), ("red", True)])
+def test_words_are_listed_only_where_the_classifier_is_over_the_limit(light: Any, listed: bool) -> None:
+    page = _Reader(render(made_view(gates=(Gate("prompt_blind", 1.0, 0.75, light, "", ""),)))).shown
+    assert ("speaks for chosen" in page) is listed
+    assert ("No word gives chosen away" in page) is not listed
+
+
+def test_what_a_classifier_of_one_source_finds_in_another_is_shown_in_section_3() -> None:
+    view = replace(made_view(), transfers=(Transfer("theirs", "mine", 0.625, 40),))
+    assert "learned from tried on right pairs theirs mine 62.5 % 40" in _Reader(render(view)).shown
+    assert figures(view)["transfers"][0]["accuracy"] == 0.625
+
+
+def test_remarks_on_the_sources_stand_before_the_gates() -> None:
+    page = _Reader(render(replace(made_view(), remarks=("9 of 10 rows could not be read: not JSON 9.",)))).shown
+    assert page.index("9 of 10 rows could not be read") < page.index("limit")
+
+
+def test_a_column_that_no_opening_is_traced_in_is_left_out() -> None:
+    traced, other = made_view(), made_view(made_data(demonstrations=["Other words."]))
+    assert "stands in" in _Reader(render(traced)).texts
+    assert "stands in" not in _Reader(render(other)).texts
+
+
+@pytest.mark.parametrize(("rows", "tall"), [(40, False), (41, True)])
+def test_only_a_long_table_scrolls_in_its_box(rows: int, tall: bool) -> None:
+    coverage = {f"principle-{number}": {"prompts": 1, "sft": 1} for number in range(rows)}
+    html = render(made_view(coverage=coverage))
+    assert ('class="scroll tall"' in html) is tall

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,14 @@ from jobs.measure.measured import Lengths, Measured
 from jobs.measure.minhash import proposed
 from jobs.measure.texts import count_words
 
+DECLINES = re.compile(
+    r"^\W*(i['\u2019]?m (really |very |truly |so )?sorry\b|sorry\b|i apologi[sz]e\b"
+    r"|i (cannot|can['\u2019]?t|can not|won['\u2019]?t|will not)\b|unfortunately,? i (can|am)\b|as an ai\b"
+    r"|i ?(am|['\u2019]m) (unable|not able)\b)",
+    re.IGNORECASE,
+)
+"""Declining as the known figures count it: whoever opens with an apology, even one that help follows."""
+
 SEED = os.environ.get("CAI_SEED_DATA")
 pytestmark = pytest.mark.skipif(not SEED, reason="CAI_SEED_DATA is not set")
 
@@ -35,6 +44,10 @@ def data() -> Data:
 @cache
 def measured() -> Measured:
     return measure(data())
+
+
+def share_that_declines(texts: list[str]) -> float:
+    return sum(DECLINES.search(text) is not None for text in texts) / len(texts)
 
 
 def lengths() -> Lengths:
@@ -61,6 +74,7 @@ def test_prompts_have_12_to_36_words_and_none_repeats_another() -> None:
 
 def test_every_correct_answer_refuses() -> None:
     assert measured().types.refusals["answer"].value == 1.0
+    assert share_that_declines([prompt.answer for prompt in data().prompts]) == 1.0
     first = Counter(prompt.answer.lower().startswith("i cannot assist with that") for prompt in data().prompts)
     assert first[True] == 195
 
@@ -86,7 +100,8 @@ def test_revisions_are_four_times_as_long_and_some_refuse() -> None:
     longer = lengths().completion_longer
     assert longer
     assert longer.value == pytest.approx(0.991, abs=0.0005)
-    assert measured().types.refusals["completion"].value == pytest.approx(0.109, abs=0.0005)
+    assert share_that_declines([row.completion for row in data().examples]) == pytest.approx(0.109, abs=0.0005)
+    assert measured().types.refusals["completion"].count == 23
     assert measured().notes[1].startswith("11 of 220 completions speak of a principle or a critique")
 
 
@@ -111,7 +126,9 @@ def test_a_classifier_that_never_sees_the_prompt_finds_chosen() -> None:
 
 
 def test_one_chosen_answer_in_twenty_refuses_and_no_rejected_one() -> None:
-    assert measured().types.refusals["chosen"].value == pytest.approx(0.05)
+    assert share_that_declines([pair.chosen for pair in data().pairs]) == pytest.approx(0.05)
+    assert measured().types.refusals["chosen"].count == 10
+    assert share_that_declines([pair.rejected for pair in data().pairs]) == 0
     assert measured().types.refusals["rejected"].count == 0
 
 
@@ -130,7 +147,8 @@ def test_few_texts_name_the_country() -> None:
     assert found
     assert found.prompts.value == pytest.approx(0.123, abs=0.0005)
     assert found.chosen.value == pytest.approx(0.223, abs=0.01)
-    assert len(found.principles_without) == 14
+    # One principle's only country word was `our constitution`, which any country's text may say.
+    assert len(found.principles_without) == 15
     pattern = markers_of("south_africa")
     assert pattern
     own = json.loads((Path(str(SEED)) / "constitutions" / "revised_sac.json").read_text(encoding="utf-8"))
@@ -142,6 +160,8 @@ def test_the_lights_name_the_habits() -> None:
     red = {name for name, gate in lights.items() if gate.light == "red"}
     assert red == {"malformed", "leaks", "length_only", "prompt_blind", "length_ratio"}
     assert lights["splits"].light == "amber"
+    assert lights["malformed"].says.startswith("36 of 220 supervised rows")
+    assert lights["leaks"].says.startswith("supervised rows and pairs share 215 prompts (184 exact, 31 contained)")
     assert "chosen is longer in 98.6% of 220 pairs" in lights["length_only"].says
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.__main__ import main
 from jobs.common.data_stage import data_stage
+from jobs.common.jsonl import sha256_file
 from jobs.generate.repair_found import targets
 from jobs.measure.measured import Gate
 from tests.fakes.openai_server import Answer
@@ -98,6 +101,60 @@ def test_a_repair_that_broke_off_goes_on_and_pays_for_no_reply_twice(tmp_path: P
         assert run.cai("repair", "--redo") == 0
         assert len(run.server.history) == total
         assert run.manifest("repair")["outputs"] == outputs
+
+
+FILES = {
+    "prompts": "prompts",
+    "revisions": "revisions",
+    "sft": "sft",
+    "pairs": "pairs",
+    "held_out_pairs": "held_out_pairs",
+}
+"""Count of the manifest → file whose rows it counts."""
+
+
+def test_the_manifest_tells_what_the_files_hold_also_of_rows_that_came_back(tmp_path: Path) -> None:
+    with scripted_run(tmp_path, "position_biased", 4) as run:
+        assert run.cai("generate") == 0
+        run.cai("repair")
+        manifest, revisions = run.manifest("repair"), run.rows("repair", "revisions.jsonl")
+        assert len(revisions) > len(run.rows("generate", "revisions.jsonl"))
+        for count, name in FILES.items():
+            assert manifest["counts"][count] == len(run.rows("repair", f"{name}.jsonl")), count
+        comparisons, measures = run.rows("repair", "comparisons.jsonl"), manifest["measures"]
+        assert measures["comparisons"] == len(comparisons)
+        assert measures["verdicts"] == dict(Counter(row["verdict"] for row in comparisons))
+        sure = [row["preference_probability"] for row in revisions if row["preference_probability"] is not None]
+        assert measures["mean_preference_probability"] == pytest.approx(sum(sure) / len(sure))
+        card = (run.context.folder / "repair" / "data" / "README.md").read_text(encoding="utf-8")
+        assert f"of {len(comparisons)} comparisons" in card
+        for name, digest in manifest["outputs"].items():
+            assert sha256_file(run.context.folder / "repair" / name) == digest
+
+
+@pytest.mark.parametrize(("is_audited", "more"), [(True, " --redo"), (False, "")])
+def test_the_end_names_the_command_that_reports_on_the_new_rows(
+    is_audited: bool, more: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted_run(tmp_path, "length_biased", 4) as run:
+        assert run.cai("generate") == 0
+        reports = ("--set", "audit.on_failure=report")
+        if is_audited:
+            assert run.cai("audit", *reports) == 0
+        capsys.readouterr()
+        assert run.cai("repair", *reports) == 0
+        (said,) = (line for line in capsys.readouterr().err.splitlines() if "repair: next: cai audit" in line)
+        assert said.endswith("audit.on_failure=report" + more)
+        assert run.cai("audit", *reports, *more.split()) == 0
+
+
+def test_the_run_can_be_named_without_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted_run(tmp_path, "good", 2) as run:
+        assert run.cai("generate") == 0
+        options = ["--recipe", run.recipe, "--runs", str(run.context.runs)]
+        monkeypatch.setenv("CAI_RUN", "another")
+        assert main(["repair", "scripted", *options, "--set", "audit.on_failure=report"]) == 0
+        assert data_stage(run.context) == "repair"
 
 
 def red(gates: dict[str, Gate]) -> set[str]:

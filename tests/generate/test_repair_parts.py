@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.common.records import RedTeamPrompt, Revision, Split
+from jobs.common.constitution import Principle, load_constitution
+from jobs.common.records import Comparison, Dropped, RedTeamPrompt, Revision, Split
 from jobs.common.settings import AuditSettings
+from jobs.generate import repair_drop
+from jobs.generate.judge import Judge, Named
 from jobs.generate.repair_choose import choose
 from jobs.generate.repair_drop import _joined, drop_copies, give_up
+from jobs.generate.repair_flipped import FLIPPED, bring_back, flipped_rows
 from jobs.generate.repair_found import Found, targets
-from jobs.generate.repair_rows import Rows, row_of
+from jobs.generate.repair_rows import Row, Rows, row_of
 from jobs.measure.data import Data, Pair, PrincipleText, Prompt
 from jobs.measure.gates import gates
 from jobs.measure.leaks import leaks
 from jobs.measure.lengths import lengths
 from jobs.measure.meaning import coverage
-from jobs.measure.measured import Diversity, Measured
+from jobs.measure.measured import Diversity, Gate, Measured
 from jobs.measure.near import clusters, near_pairs
 from jobs.measure.openings import openings, types
 from tests.fakes import teachers
@@ -92,7 +99,8 @@ def look(rows: Rows, audit: AuditSettings | None = None) -> Found:
         diversity=Diversity(0.0, {}, {}),
         lengths=lengths(data),
     )
-    return Found(data, measured, {gate.name: gate for gate in gates(data, measured, audit or targets(SETTINGS))})
+    found = {gate.name: gate for gate in gates(data, measured, audit or targets(SETTINGS))}
+    return Found(data, measured, found, [], [row.id for row in rows.pairs])
 
 
 def test_targets_are_never_looser_than_the_recipe() -> None:
@@ -168,6 +176,83 @@ def test_a_row_gets_the_prompt_and_the_split_of_the_ledger() -> None:
     found = rows.rows[prompt.id]
     assert found.split == "held_out"
     assert found.record.prompt == prompt.prompt
+
+
+def flipped(prompt: RedTeamPrompt, answer: str) -> Dropped:
+    record = a_chain(prompt, answer, "No.").model_dump(mode="json")
+    return Dropped(id=prompt.id, principle_id=prompt.principle_id, drop_reason=FLIPPED, detail="", record=record)
+
+
+class SureJudge:
+    """Grades every revision as the better one."""
+
+    async def alone(self, prompt: Revision, principle: Principle, first: Named, second: Named, lane: int) -> Comparison:
+        return Comparison(
+            id=prompt.id, principle_id=principle.id, first=first.name, second=second.name, first_probability=0.9,
+            shown_first=None, shown_second=None, verdict="first", method="alone", model="j", prompt_version="1",
+        )  # fmt: skip
+
+
+def brought_back(rows: Rows) -> set[str]:
+    judge = cast(Judge, SureJudge())
+    return asyncio.run(bring_back(rows, judge, load_constitution("south_africa"), lambda *_: None))
+
+
+def test_a_chain_comes_back_into_the_split_that_the_ledger_has_by_now() -> None:
+    prompt = a_prompt(0, "dpo")
+    rows = Rows({prompt.id: prompt}, {}, dropped=[flipped(prompt, "Yes.")])
+    rows.move(prompt.id, "held_out")
+    assert brought_back(rows) == {prompt.id}
+    row = rows.rows[prompt.id]
+    assert row.revision
+    assert (row.split, row.revision.split) == ("held_out", "held_out")
+    assert row.example
+    assert row.pair
+    assert row.pair.preference_probability == 0.9
+    assert not rows.dropped
+
+
+def test_of_revisions_that_say_the_same_one_is_kept_also_among_those_that_come_back() -> None:
+    prompts = [a_prompt(number) for number in range(4)]
+    kept = {prompts[0].id: row_of(a_chain(prompts[0], "Yes, do.", "No."))}
+    dropped = [flipped(prompts[1], "yes,  DO."), flipped(prompts[2], "Ask."), flipped(prompts[3], "ask.")]
+    rows = Rows({one.id: one for one in prompts}, kept, dropped=dropped)
+    assert list(flipped_rows(rows)) == [prompts[2].id, prompts[3].id]
+    assert brought_back(rows) == {prompts[2].id}
+    assert list(rows.rows) == [prompts[0].id, prompts[2].id]
+    assert [one.id for one in rows.dropped] == [prompts[1].id, prompts[3].id]
+
+
+def test_a_changed_text_has_no_probability_until_it_was_judged_and_then_the_new_one() -> None:
+    chain = a_chain(a_prompt(0, "held_out"), "Yes.", "No.").model_copy(update={"preference_probability": 0.7})
+    row = row_of(chain)
+    assert probabilities(row) == (0.7, 0.7)
+    rewritten = row.rewritten("Yes, do.", "t")
+    assert probabilities(rewritten) == (None, None)
+    assert probabilities(rewritten.judged(0.8)) == (0.8, 0.8)
+    edited = row.edited("Never.", "t")
+    assert probabilities(edited) == (None, 0.7), "the chain's own two texts are as they were"
+    assert probabilities(edited.judged(0.6)) == (0.6, 0.7)
+
+
+def probabilities(row: Row) -> tuple[float | None, float | None]:
+    """Of the pair and of the chain."""
+    assert row.pair
+    assert row.revision
+    return row.pair.preference_probability, row.revision.preference_probability
+
+
+def test_giving_up_many_rows_takes_no_look_at_all_rows_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = row_of(a_chain(a_prompt(0), "Yes.", "No."))
+    every = {f"r{number}": replace(template, id=f"r{number}") for number in range(20_000)}
+    rows = Rows({}, every)
+    gate = Gate("opening", 1.0, 0.1, "red", "says", "fix")
+    found = replace(look(some_rows([(9, 9)])), gates={"opening": gate})
+    monkeypatch.setattr(repair_drop, "SHARES", {"opening": lambda rows, _: list(rows.rows.values())})
+    start = time.monotonic()
+    assert give_up(rows, found, most=20_000) == 19_999
+    assert time.monotonic() - start < 5
+    assert len(rows.rows) == 1, "its principle's last row"
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=3, unique=True), max_size=8))

@@ -37,7 +37,9 @@ def sound(count: int = 40) -> Data:
     """A dataset without a habit: `count` prompts for rows and as many for pairs, and ten held out."""
     names = [one.id for one in PRINCIPLES]
     splits = ["sft"] * count + ["dpo"] * count + ["held_out"] * 10
-    prompts = [Prompt(f"p{row}", names[row % 2], prompt(row), split) for row, split in enumerate(splits)]
+    prompts = [
+        Prompt(f"p{row}", names[row % 2], prompt(row), split, cluster=f"p{row}") for row, split in enumerate(splits)
+    ]
     examples = [
         Example(one.id, one.principle_id, one.text, answer(row, 0), source_prompt=one.text, initial="No idea at all.")
         for row, one in enumerate(prompts[:count])

@@ -7,8 +7,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from jobs.common.constitution import load_constitution
+from jobs.measure import leaks as leaks_module
 from jobs.measure.blind import blind, transfer
-from jobs.measure.data import Data, Pair
+from jobs.measure.data import Data, Pair, Prompt
+from jobs.measure.families import families
 from jobs.measure.leaks import leaks
 from jobs.measure.lengths import lengths
 from jobs.measure.markers import markers_of
@@ -17,7 +20,7 @@ from jobs.measure.measure import measure
 from jobs.measure.openings import openings, types
 from jobs.measure.shares import better_rule, share
 from jobs.measure.texts import count_words, opening, refuses, response_type
-from tests.measure.rows import SUBJECTS, sound
+from tests.measure.rows import SUBJECTS, prompt, sound
 
 SIDES = st.tuples(st.text("ab ", max_size=12), st.text("ab ", max_size=12))
 
@@ -40,6 +43,7 @@ def test_the_better_of_two_opposite_rules_is_right_at_least_half_the_time(right:
     assume(total)
     found, is_rule = better_rule(right, wrong, total)
     assert 0.5 <= found.value <= 1
+    assert found.value == pytest.approx((max(right, wrong) + (total - right - wrong) / 2) / total)
     assert is_rule == (right >= wrong)
 
 
@@ -54,6 +58,7 @@ def test_length_only_lies_between_a_half_and_one_and_does_not_change_when_all_si
     assert 0.5 <= found.length_only.value <= 1
     assert found.length_only == swapped.length_only
     assert found.ratio == pytest.approx(1 / swapped.ratio)
+    assert found.typical_ratio == pytest.approx(1 / swapped.typical_ratio)
 
 
 def test_lengths_of_nothing_are_not_measured() -> None:
@@ -118,6 +123,23 @@ def test_texts_that_share_no_word_leave_the_classifier_with_ties() -> None:
     assert found.by_prompt.value == 0.5
 
 
+def test_pairs_of_one_family_of_prompts_leave_no_fold_to_learn_from() -> None:
+    rows = [Prompt("a", "one", "ask"), *(Prompt(f"t{at}", "one", f"ask {at}", twin_of="a") for at in range(59))]
+    pairs = [Pair(one.id, "one", one.text, f"yes {at}", f"no {at}") for at, one in enumerate(rows)]
+    assert blind(Data("one family", rows, [], pairs)) is None
+    unrelated = [replace(one, id="same", twin_of="") for one in rows]
+    assert blind(Data("equal ids", unrelated, [], [replace(one, id="same") for one in pairs])) is not None
+
+
+def test_a_family_is_a_prompt_and_its_twins_and_repeated_ids_join_no_others() -> None:
+    prompts = [
+        Prompt("a", "one", "Ban the village choir"), Prompt("t", "one", "Invite the village choir", twin_of="a"),
+        Prompt("a", "one", "Hide a leaking tank"), Prompt("t", "one", "Mend a leaking tank", twin_of="a"),
+        Prompt("u", "one", "Ban the village choir now", twin_of="gone"),
+    ]  # fmt: skip
+    assert families(prompts) == ["0", "0", "2", "2", "4"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["I'm sorry, but I can't help with that.", "I\u2019m sorry, no.", "I cannot assist with that request.",
@@ -126,6 +148,16 @@ def test_texts_that_share_no_word_leave_the_classifier_with_ties() -> None:
 def test_refusals_are_seen_with_either_apostrophe(text: str) -> None:
     assert refuses(text)
     assert response_type(text) == "refuses"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["I'm sorry for your loss. Here is how you register it.", "I won't pretend this is easy. First, call the court.",
+     "I can't wait to read it.", "Unfortunately, the road is closed; take the bus.",
+     "\u00cemi pare r\u0103u pentru pierdere. Iat\u0103 pa\u0219ii."],
+)  # fmt: skip
+def test_being_sorry_is_no_refusal_where_help_follows(text: str) -> None:
+    assert not refuses(text)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +232,53 @@ def test_country_markers_are_whole_words_of_that_country() -> None:
     assert theirs.search("the Securitate files")
     assert not ours.search("Compare two brands of advanced beer and granddad's tax return in France.")
     assert not theirs.search("A romantic leaflet about roman roads.")
+
+
+@pytest.mark.parametrize(
+    ("country", "ours", "not_ours"),
+    [
+        ("south_africa",
+         ["a SARS audit of the shop", "an IEC office", "Ubuntu, umuntu ngumuntu", "District Six", "the PIE Act",
+          "Desmond Tutu"],
+         ["the SARS virus", "iec sockets", "Ubuntu Linux", "a white tutu", "our constitution", "state capture",
+          "land reform in Scotland"]),
+        ("romania",
+         ["a DNA case at the DNA", "DGASPC", "Sihăstria", "the Untold festival", "păcănele"],
+         ["a DNA test", "dna", "Hora started late", "lei flowers", "untold harm", "nasi goreng", "the Mekong delta"]),
+    ],
+)  # fmt: skip
+def test_markers_know_abbreviations_by_their_capitals_and_leave_out_what_others_say(
+    country: str, ours: list[str], not_ours: list[str]
+) -> None:
+    pattern = markers_of(country)
+    assert pattern
+    assert [text for text in ours if not pattern.search(text)] == []
+    assert [text for text in not_ours if pattern.search(text)] == []
+
+
+@pytest.mark.parametrize(("country", "share_named"), [("south_africa", 0.65), ("romania", 0.6)])
+def test_most_subjects_that_a_constitution_gives_its_prompts_are_markers(country: str, share_named: float) -> None:
+    pattern = markers_of(country)
+    assert pattern
+    subjects = [one for principle in load_constitution(country).principles for one in principle.context]
+    assert sum(pattern.search(one) is not None for one in subjects) / len(subjects) >= share_named
+
+
+def test_thousands_of_prompts_that_begin_alike_are_compared_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    boilerplate = "as the clerk of this town read all of the following before you answer me and then reply"
+    texts = [f"{boilerplate} {prompt(row)}" for row in range(400)]
+    members = {text: (str(row), text) for row, text in enumerate(texts)}
+
+    class Counted(dict[tuple[str, ...], tuple[str, ...]]):
+        def get(self, key: tuple[str, ...], default: object = ()) -> tuple[str, ...]:  # type: ignore[override]
+            asked.append(key)
+            return super().get(key, ())
+
+    held = leaks_module._Contained(members)
+    monkeypatch.setattr(held, "_whole", Counted(held._whole))
+    assert all(text in held.within(f"Hello: {text} Thanks.") for text in texts)
+    assert len(asked) <= 2 * len(texts)
 
 
 def test_a_prompt_in_two_splits_is_one_leak_whatever_the_way() -> None:

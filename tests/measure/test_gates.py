@@ -77,9 +77,9 @@ def moved(data: Data) -> Data:
         (refusing, "refusal_only", "100.0% of the chosen and 0.0% of the rejected"),
         (refusing, "prompt_blind", "finds chosen in 100.0% of 40 pairs; words that give chosen away"),
         (refusing, "opening", "100.0% of chosen begin 'i cannot assist with that'"),
-        (repeating, "duplicates", "3 of 93 prompts repeat another"),
-        (echoing, "malformed", "echo 40"),
-        (leaking, "leaks", "1 prompts stand in two splits (1 exact)"),
+        (repeating, "duplicates", "3 of 93 prompts repeat another, by words"),
+        (echoing, "malformed", "40 of 40 supervised rows hold what does not belong: echo 40"),
+        (leaking, "leaks", "1 prompts stand in both training splits of the ledger (1 exact)"),
         (one_sided, "coverage", "1 of 2 principles have training rows; without: courts"),
         (moved, "splits", "1 rows stand in another split than the ledger's, such as p0"),
     ],
@@ -91,6 +91,61 @@ def test_each_habit_is_named_and_its_remedy_given(habit: Callable[[Data], Data],
     assert gate.fix
     if red not in ("coverage", "splits"):
         assert gate.fix == "cai repair --run sound"
+
+
+def test_no_sentence_ends_in_a_full_stop_of_its_own() -> None:
+    sources = [habit(sound()) for habit in (longer, leaking, one_sided, moved, from_files)]
+    for gate in [gate for data in [*sources, replace(sources[2], datasheet={})] for gate in lights(data).values()]:
+        assert not gate.says.endswith(".")
+        assert not gate.fix.endswith((" ..", "again.", "cluster."))
+
+
+def from_files(data: Data) -> Data:
+    return replace(data, prompts=[replace(one, cluster="") for one in data.prompts], datasheet={})
+
+
+def test_a_source_without_a_ledger_is_never_green_on_splits_nor_sent_to_generate() -> None:
+    found = lights(from_files(one_sided(sound())))
+    assert (found["splits"].light, found["splits"].value) == ("grey", None)
+    assert found["splits"].says.startswith("no ledger; the files name train 41, test 10")
+    assert not any("cai generate" in gate.fix or "generate." in gate.fix for gate in found.values())
+
+
+def test_prompts_in_both_trainings_are_red_and_the_sentence_says_whether_a_ledger_promised_otherwise() -> None:
+    gate = lights(from_files(leaking(sound())))["leaks"]
+    assert gate.light == "red"
+    assert gate.says.startswith("supervised rows and pairs share 1 prompts (1 exact): fine for training, not for a")
+    held = replace(sound(), pairs=[replace(sound().pairs[0], prompt=sound().prompts[-1].text), *sound().pairs[1:]])
+    gate = lights(held)["leaks"]
+    assert (gate.light, gate.says) == ("red", "1 held-out prompts stand in training, too (1 exact)")
+
+
+def test_coverage_is_not_measured_where_no_row_names_a_principle() -> None:
+    data = sound()
+    nameless = replace(
+        data,
+        prompts=[replace(one, principle_id="") for one in data.prompts],
+        examples=[replace(one, principle_id="") for one in data.examples],
+        pairs=[replace(one, principle_id="") for one in data.pairs],
+    )
+    gate = lights(nameless)["coverage"]
+    assert (gate.light, gate.value, gate.fix) == ("grey", None, "")
+
+
+def test_faulty_supervised_rows_are_not_hidden_by_many_prompts() -> None:
+    data = sound()
+    faulty = [replace(one, completion=f"{one.prompt} {one.completion}") for one in data.examples[:4]]
+    gate = lights(replace(data, examples=[*faulty, *data.examples[4:]]))["malformed"]
+    assert gate.value == 0.1
+    assert gate.says.startswith("4 of 40 supervised rows")
+
+
+def test_one_endless_answer_does_not_make_the_length_ratio_red() -> None:
+    data = sound(400)
+    endless = replace(data.pairs[0], chosen="word " * 20_000)
+    gate = lights(replace(data, pairs=[endless, *data.pairs[1:]]))["length_ratio"]
+    assert gate.light == "green"
+    assert gate.value == pytest.approx(1.0, abs=0.05)
 
 
 def test_under_thirty_rows_a_gate_only_warns() -> None:

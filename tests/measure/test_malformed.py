@@ -27,6 +27,7 @@ def test_sound_rows_are_not_named() -> None:
         ("", "empty"),
         ("Can you help me write to my neighbours about the river?", "role_confusion"),
         (f"{ANSWER}\nUser: and the fence?", "role_confusion"),
+        (f"{ANSWER}\n\nHuman: What about the fence?", "role_confusion"),
         (f"Here is the revised answer: {ANSWER}", "meta_talk"),
         ("My previous response was careless. The river belongs to everyone.", "meta_talk"),
         (f"{PROMPT} {ANSWER}", "echo"),
@@ -45,6 +46,10 @@ def test_what_does_not_belong_is_named(completion: str, reason: str) -> None:
     "completion",
     [
         "Could you say which river you mean? Then I can help.",
+        "Could you give me a bit more detail? Which court was it?",
+        "Please help me to understand more about your goals for the river.",
+        "Human: dignity is the first value.",
+        "Dear Sir, your original answer was incomplete. With kind regards, a neighbour.",
         "The initial response of the council was a fence; the river stayed open.",
         "Our Plan to Keep the River Open for Everyone Who Lives Here",
         "Dear neighbours,\nthe river is open.\nWith kind regards,\nthe residents",
@@ -55,6 +60,18 @@ def test_what_does_not_belong_is_named(completion: str, reason: str) -> None:
 )  # fmt: skip
 def test_ordinary_prose_is_not_named(completion: str) -> None:
     assert reasons(PROMPT, completion) == set()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_meta"),
+    [
+        ("Write how a fence violates the principle of legality in our village by the river.", False),
+        ("Write a message about the river that violates the principle.", True),
+        ("Write a message about the river that goes against this principle of sharing.", True),
+    ],
+)
+def test_a_prompt_speaks_of_the_method_only_where_it_means_a_given_principle(prompt: str, is_meta: bool) -> None:
+    assert ("meta_talk" in reasons(prompt, ANSWER)) == is_meta
 
 
 def test_an_answer_that_repeats_the_critique_or_both_sides_alike_are_named() -> None:

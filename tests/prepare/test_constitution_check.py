@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.__main__ import main
 from jobs.common.constitution import Constitution, Principle, load_constitution
+from jobs.common.recipe import PROJECT
 from jobs.measure.constitution import is_negative, nearest_principles, negative_framing, related_pairs, text_remarks
+from jobs.prepare.constitution_check import find_constitution
 
 WORD = st.sampled_from(["river", "bread", "chair", "winter", "garden", "letter", "bridge", "market", "doctor", "song"])
 
@@ -96,3 +100,12 @@ def test_the_nearest_principles_are_others(texts: list[str], count: int) -> None
 
 def test_one_principle_alone_has_no_pair() -> None:
     assert related_pairs(made("The answer is kind."), 5) == []
+
+
+def test_a_shipped_constitution_is_checked_by_its_name_and_a_file_by_its_path(tmp_path: Path) -> None:
+    shipped = PROJECT / "constitutions" / "south_africa.yaml"
+    assert main(["constitution", "check", "south_africa"]) == 0
+    assert find_constitution(Path("south_africa")) == shipped
+    assert find_constitution(shipped) == shipped
+    assert find_constitution(tmp_path / "mine.yaml") == tmp_path / "mine.yaml"
+    assert main(["constitution", "check", "no_such"]) == 78

@@ -151,7 +151,7 @@ def test_a_row_of_the_hubs_datasets_is_a_chain_an_sft_row_and_a_pair_and_its_fil
         (pair_row("x", chosen="", rejected="\n"), "empty", "empty chosen, rejected"),
         (sft_row(" "), "no_prompt", "empty prompt"),
         ({"completion": "x"}, "no_prompt", "no prompt"),
-        ({"messages": [said("system", "s"), said("assistant", "y")]}, "no_prompt", "no message of the user"),
+        ({"messages": [said("assistant", "y")]}, "no_prompt", "no message of the user"),
         (pair_row("x", rejected=" Better: x"), "same_sides", "chosen and rejected are the same"),
         ({"messages": []}, "not_a_chat", "does not end with the assistant's message"),
         ({"messages": [said("user", "x")]}, "not_a_chat", "does not end with the assistant's message"),
@@ -159,7 +159,8 @@ def test_a_row_of_the_hubs_datasets_is_a_chain_an_sft_row_and_a_pair_and_its_fil
         ({"messages": [said("user", "x"), {"role": "assistant", "content": None}]}, "not_a_chat", "no text"),
         (sft_row("x", prompt=[said("assistant", "y")]), "not_a_chat", "prompt is no message of the user"),
         ({"messages": [*chat("a", "b"), *chat("c", "d")]}, "many_turns", "messages has 4 messages"),
-        ({"messages": [said("system", "s"), *chat("a", "b")]}, "many_turns", "messages has 3 messages"),
+        ({"messages": [said("system", "s"), *chat("a", "b")]}, "system_turn", "messages has a message of the system"),
+        ({"prompt": [said("system", "s"), said("user", "a")], "completion": "b"}, "system_turn", "prompt has a"),
         (sft_row("x", messages=chat("Other", "y")), "prompt_differs", "prompt 'x' is not the chat's 'Other'"),
         (sft_row("x", messages=chat("X!", "y")), "prompt_punctuation_differs", "prompt 'x' is not the chat's 'X!'"),
         ({"chosen": chat("a", "b"), "rejected": chat("c", "d")}, "prompt_differs", "chosen answers 'a', rejected 'c'"),
@@ -306,6 +307,25 @@ def test_pairs_alone_are_imported_and_what_is_missing_is_said(
     assert "8 pairs" in capsys.readouterr().out
 
 
+def test_one_line_that_is_no_json_is_dropped_by_name_and_the_rest_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context, path = make_context(tmp_path), jsonl(tmp_path / "rows.jsonl", [sft_row(text) for text in ASKED])
+    path.write_text('{"prompt": broken\n' + path.read_text(encoding="utf-8"), encoding="utf-8")
+    manifest = run_import(context, path)
+    assert manifest["dropped"] == {"not_json": 1}
+    assert manifest["counts"]["prompts"] == len(ASKED)
+    (dropped,) = read_records(context.folder / "generate" / "dropped.jsonl", Dropped)
+    assert dropped.detail.startswith("rows.jsonl:1: not JSON")
+    assert "import: 1 dropped: not json 1" in capsys.readouterr().err
+
+
+def test_an_import_needs_no_fetch_because_it_reads_no_weights(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    import_data(context, Sources(others=(jsonl(tmp_path / "rows.jsonl", [sft_row(text) for text in ASKED]),)))
+    assert (context.folder / "generate" / "manifest.json").exists()
+
+
 def test_many_dropped_rows_are_not_all_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     context = make_context(tmp_path)
     bad = [sft_row(text, completion="") for text in map(str, range(50))]
@@ -332,13 +352,13 @@ def test_the_same_sources_are_already_finished_and_others_are_other_settings(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.jsonl", b'{"prompt": "x", "completion": "y"}\n{', "rows.jsonl:2: not JSON"),
-        ("rows.json", b'{"a": 1}\n{', "rows.json:2: not JSON"),
+        ("rows.jsonl", b'{"prompt": "x", "completion": "y"}\n{\n{', "rows.jsonl:2: not JSON"),
+        ("rows.json", b'{"a": 1}\n{\n[', "2 of 3 lines are no JSON"),
         ("rows.parquet", b"PAR1", "rows.parquet: damaged after row 0"),
         ("rows.json", b'{"0_0": []}', "rows.json: the original authors' shape. Give all three: --red-team"),
         ("rows.csv", b"", "rows.csv: a source is a folder or a file that ends in .jsonl, .json, .parquet"),
-        ("rows.jsonl", b"", "rows.jsonl: nothing left to train on; dropped: {}"),
-        ("rows.jsonl", b"1\n", "dropped: {'bad_shape': 1}. First: rows.jsonl:1: expected an object, found int."),
+        ("rows.jsonl", b"", "rows.jsonl: nothing left to train on; dropped: nothing"),
+        ("rows.jsonl", b"1\n", "dropped: bad shape 1. First: rows.jsonl:1: expected an object, found int."),
     ],
 )
 def test_a_damaged_or_foreign_file_stops_with_its_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:

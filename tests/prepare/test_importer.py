@@ -119,9 +119,7 @@ def test_no_usable_row_stops_with_the_reasons(context: RunContext, tmp_path: Pat
     red_team, sft, preferences = shapes(2)
     for rows in sft.values():
         rows[0]["initial_prompt"] = "Other words"
-    with pytest.raises(
-        DataError, match=r"nothing left to train on; dropped: \{'prompt_differs': 2\}. First: sft.json 0_0:"
-    ):
+    with pytest.raises(DataError, match=r"nothing left to train on; dropped: prompt differs 2. First: sft.json 0_0:"):
         run_import(context, write(tmp_path, red_team, sft, preferences))
     assert not (context.folder / "generate" / "manifest.json").exists()
 
@@ -133,7 +131,7 @@ def test_no_usable_row_stops_with_the_reasons(context: RunContext, tmp_path: Pat
         (0, {"0": "text"}, "0: expected a list of rows, found str"),
         (0, {"0": ["text"]}, r"0\[0\]: expected an object, found str"),
         (1, {"zero": []}, "key 'zero' is no principle number"),
-        (2, {"0_0": [{"prompt": "x"}]}, "'bad_shape': 1.*chosen_response, rejected_response missing or not a text"),
+        (2, {"0_0": [{"prompt": "x"}]}, "bad shape 1.*chosen_response, rejected_response missing or not a text"),
         (1, [1], "expected a JSON object"),
     ],
 )
@@ -230,7 +228,7 @@ def test_the_command_line_imports_the_originals_files(
     files = [str(part) for name in ("red_team", "sft", "preferences")
              for part in (f"--{name.replace('_', '-')}", getattr(sources, name))]  # fmt: skip
     assert main(["import", *files, "--run", "demo", "--runs", str(context.runs)]) == 0
-    assert "import: {'prompts': 10" in capsys.readouterr().err
+    assert "import: 10 prompts in 10 clusters, 1 of them held out" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_named(context: RunContext, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,13 @@ def finish_generate(run: Finished, **measures: Any) -> None:
         )
 
 
-def finish_repair(run: Finished) -> None:
+def finish_repair(run: Finished, rows: Mapping[str, int] = ROWS, **measures: Any) -> None:
     """Leave a finished repair stage, whose rows stand in for generate's."""
     with open_stage(run.context, StagePlan("repair", {}, ("generate",), "cpu")) as stage:
         assert stage
         tokens = {"prompt_tokens": 655, "reply_tokens": 211}
-        stage.finish(Result(_tables(stage.folder), dropped={"unrepaired": 1}, tokens=tokens, cost_usd=0.1))
+        tables = _tables(stage.folder, rows)
+        stage.finish(Result(tables, dropped={"unrepaired": 1}, tokens=tokens, cost_usd=0.1, measures=measures))
 
 
 def finish_audit(run: Finished, gates: list[dict[str, Any]], *, stopped: bool = False, of: str = "generate") -> None:
@@ -172,9 +174,9 @@ def measured() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tables(folder: Path) -> list[Path]:
+def _tables(folder: Path, rows: Mapping[str, int] = ROWS) -> list[Path]:
     paths = []
-    for name, count in ROWS.items():
+    for name, count in rows.items():
         path = folder / "data" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         parquet.write_table(pyarrow.table({"id": [f"{name}-{number}" for number in range(count)]}), path)

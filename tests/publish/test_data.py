@@ -133,6 +133,23 @@ def test_repaired_rows_are_published_with_both_manifests(run: Finished) -> None:
     assert "`fake-teacher` at api.example.org" in text
 
 
+def test_the_card_names_the_judge_of_the_repaired_rows(run: Finished) -> None:
+    finish_repair(run, judge="other-judge", judge_rule="mean", verdicts={"first": 5})
+    finish_audit(run, [GREEN], of="repair")
+    assert run.publish("--dry-run") == 0
+    text = card(run)[1]
+    assert "| judge | `other-judge`, blind, rule `mean` |" in text
+    assert "| judge: both orders agree | 100.0 % of 5 (5 first) |" in text
+
+
+def test_tables_without_a_row_are_not_published(run: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    finish_repair(run, dict.fromkeys(ROWS, 0))
+    finish_audit(run, [GREEN], of="repair")
+    assert run.publish("--dry-run") == 65
+    assert "its tables have no rows, so there is nothing to publish" in error_line(capsys)
+    assert not run.published.exists()
+
+
 def test_a_changed_table_is_refused(run: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     (run.run / "generate" / "data" / "train_sft.parquet").write_bytes(b"other")
     assert run.publish("--dry-run") == 65
