@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from jobs.measure.data import Data
 from jobs.measure.measured import Leak, Measured
+from jobs.measure.shares import percent
 
 FEWEST_ROWS = 30
 """Rows below which a gate only warns: the 95 % interval of a half is then wider than 17 points either way."""
@@ -24,6 +25,7 @@ class Seen:
     """In plain words, without a full stop."""
 
 
+_ANSWERS = {"chosen": "the chosen answers", "rejected": "the rejected answers", "completion": "the supervised answers"}
 _PARTS = {"prompts": "prompts", "examples": "supervised rows", "pairs": "pairs"}
 
 
@@ -98,7 +100,7 @@ def length_only(measured: Measured) -> Seen:
     if measured.lengths is None:
         return Seen(None, 0, "there are no pairs")
     right, word = measured.lengths.length_only, "longer" if measured.lengths.longer_is_chosen else "shorter"
-    says = f"chosen is {word} in {right.value:.1%} of {right.total:,} pairs (characters, a tie counts half)"
+    says = f"chosen is {word} in {percent(right.value)} of {right.total:,} pairs (characters, a tie counts half)"
     return Seen(right.value, right.total, says)
 
 
@@ -109,8 +111,8 @@ def refusal_only(data: Data, measured: Measured) -> Seen:
         return Seen(None, 0, "there are no pairs")
     sides = [measured.types.refusals[side].value for side in ("chosen", "rejected")]
     says = (
-        f"who refuses tells chosen in {right.value:.1%} of {right.total:,} pairs: {sides[0]:.1%} of the chosen and "
-        f"{sides[1]:.1%} of the rejected answers open with a refusal"
+        f"who refuses tells chosen in {percent(right.value)} of {right.total:,} pairs: {percent(sides[0])} of the "
+        f"chosen and {percent(sides[1])} of the rejected answers open with a refusal"
     )
     return Seen(right.value, right.total, says)
 
@@ -123,7 +125,7 @@ def prompt_blind(measured: Measured) -> Seen:
     shares = [found.by_prompt] + ([found.by_principle] if found.by_principle else [])
     worst = max(shares, key=lambda one: one.value)
     words = ", ".join(repr(word) for word, _ in found.for_chosen[:5])
-    says = f"a classifier that never sees the prompt finds chosen in {worst.value:.1%} of {worst.total:,} pairs"
+    says = f"a classifier that never sees the prompt finds chosen in {percent(worst.value)} of {worst.total:,} pairs"
     return Seen(worst.value, worst.total, f"{says}; words that give chosen away: {words}" if words else says)
 
 
@@ -145,6 +147,5 @@ def opening(data: Data, measured: Measured) -> Seen:
     rows = len(data.examples) if found.largest_field == "completion" else len(data.pairs)
     if not found.largest_field:
         return Seen(None, 0, "there are no answers")
-    return Seen(
-        found.largest_share, rows, f"{found.largest_share:.1%} of {found.largest_field} begin {found.largest!r}"
-    )
+    says = f"{percent(found.largest_share)} of {_ANSWERS[found.largest_field]} begin {found.largest!r}"
+    return Seen(found.largest_share, rows, says)

@@ -32,3 +32,8 @@ def better_rule(right: int, wrong: int, total: int) -> tuple[Share, bool]:
     """
     ties = total - right - wrong
     return with_ties(max(right, wrong), ties, total), right >= wrong
+
+
+def percent(value: float) -> str:
+    """A share in per cent with one digit, none where it is whole."""
+    return f"{100 * value:.1f}".removesuffix(".0") + " %"

@@ -161,7 +161,7 @@ def test_the_lights_name_the_habits() -> None:
     assert lights["splits"].light == "amber"
     assert lights["malformed"].says.startswith("36 of 220 supervised rows")
     assert lights["leaks"].says.startswith("supervised rows and pairs share 215 prompts (184 exact, 31 contained)")
-    assert "chosen is longer in 98.6% of 220 pairs" in lights["length_only"].says
+    assert "chosen is longer in 98.6 % of 220 pairs" in lights["length_only"].says
 
 
 def test_one_file_alone_is_read_too() -> None:

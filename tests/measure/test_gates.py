@@ -72,11 +72,11 @@ def moved(data: Data) -> Data:
 @pytest.mark.parametrize(
     ("habit", "red", "says"),
     [
-        (longer, "length_only", "chosen is longer in 100.0% of 40 pairs"),
+        (longer, "length_only", "chosen is longer in 100 % of 40 pairs"),
         (longer, "length_ratio", "words on average"),
-        (refusing, "refusal_only", "100.0% of the chosen and 0.0% of the rejected"),
-        (refusing, "prompt_blind", "finds chosen in 100.0% of 40 pairs; words that give chosen away"),
-        (refusing, "opening", "100.0% of chosen begin 'i cannot assist with that'"),
+        (refusing, "refusal_only", "100 % of the chosen and 0 % of the rejected"),
+        (refusing, "prompt_blind", "finds chosen in 100 % of 40 pairs; words that give chosen away"),
+        (refusing, "opening", "100 % of the chosen answers begin 'i cannot assist with that'"),
         (repeating, "duplicates", "3 of 93 prompts repeat another, by words"),
         (echoing, "malformed", "40 of 40 supervised rows hold what does not belong: echo 40"),
         (leaking, "leaks", "1 prompts stand in both training splits of the ledger (1 exact)"),
