@@ -58,7 +58,8 @@ class Command:
             f"constitution: {self.constitution}\n"
             "teacher: {endpoint: api, model: fake-teacher}\n"
             f'initial: {{endpoint: "{self.url}", model: fake-student}}\n'
-            f"generate: {{prompts_per_principle: {self.prompts}, max_requests_per_principle: {self.prompts}}}\n",
+            f"generate: {{prompts_per_principle: {self.prompts}, max_requests_per_principle: {self.prompts}, "
+            "benign_twins: false, balance: false}\njudge: {rule: 'off'}\n",
             encoding="utf-8",
         )
         finish_fetch(RunContext(recipe=load_recipe(str(recipe)), run=RUN, runs=self.runs))
