@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.audit.files import is_original
 from jobs.audit.original_data import files_by_shape
 from jobs.audit.sources import HUB
+from jobs.common.table_files import is_original
 from jobs.measure.measured import Gate
 
 NOT_REPAIRABLE = {"coverage", "splits"}

@@ -179,7 +179,7 @@ def _kind(record: Mapping[str, Any]) -> str:
 def _split(record: Mapping[str, Any], place: Place, trained: str) -> str:
     """`held_out`, or the training split this kind of row belongs to."""
     said = record.get("split")
-    if said in {"held_out", "sft", "dpo"}:
+    if said in ("held_out", "sft", "dpo"):  # a tuple: the field may hold anything, a list too
         return str(said)
     found = split_word(said) if isinstance(said, str) else place.split
     if found == "held_out":

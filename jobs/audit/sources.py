@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.audit.files import is_original, is_table, rows_of
+from jobs.audit.files import rows_of
 from jobs.audit.shapes import KNOWN, BadRowError, Place, read_row
 from jobs.common.constitution import Constitution, load_constitution
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.jsonl import read_json, sha256_file
+from jobs.common.table_files import is_original, is_table
 from jobs.measure.data import Data, Example, Pair, PrincipleText, Prompt
 from jobs.measure.run_data import read_run
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from jobs.prepare.import_files import NotJson, SourceFile, records
+from jobs.common.table_files import NotJson
+from jobs.prepare.import_files import SourceFile, checked_records
 from jobs.prepare.import_found import BROKEN, IMPORTED_PRINCIPLE, Found, FoundPrompt, Use, broken, differs
 
 CHAIN_COLUMNS = {
@@ -43,7 +44,7 @@ def read_file(found: Found, file: SourceFile, principles: Collection[str]) -> No
     Raises:
         DataError: the file is damaged.
     """
-    for number, record in records(file.path):
+    for number, record in checked_records(file.path):
         where = f"{file.name}:{number}"
         if not isinstance(record, dict):
             _drop_strange(found, where, record)
@@ -190,7 +191,7 @@ def _chat(value: Any, name: str) -> list[tuple[str, str]]:
     chat: list[tuple[str, str]] = []
     for message in value:
         role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-        if role not in ROLES or not isinstance(content, str):
+        if not isinstance(role, str) or role not in ROLES or not isinstance(content, str):
             raise _BadRowError("not_a_chat", f"{name}: a message has no known role or no text: {str(message)[:80]!r}")
         if role == "system":  # a record keeps one prompt text, and without its system turn an answer answers another
             raise _BadRowError("system_turn", f"{name} has a message of the system; one prompt and one answer are kept")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jobs.common.ledger import Ledger
 from jobs.common.records import Dropped
 from jobs.common.settings import MixInSettings
 from jobs.common.stage import RunContext
+from jobs.common.table_files import NotJson, records
 from jobs.train.examples import Messages, Row, said, user_texts
 
 
@@ -56,7 +56,7 @@ def read_rows(path: Path, section: str, settings: MixInSettings) -> list[Row]:
     """Every row of one file, in the shape a section trains on."""
     return [
         _row(record, f"mix_in:{settings.dataset}:{number}", section, f"{path}:{number}")
-        for number, record in enumerate(_records(path), start=1)
+        for number, record in _whole(path)
     ]
 
 
@@ -83,20 +83,13 @@ def _sample(rows: list[Row], settings: MixInSettings, own: int, seed: int) -> li
     return random.Random(f"{seed}:{settings.dataset}:{settings.split}").sample(rows, wanted)
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        return list(pyarrow.parquet.read_table(path).to_pylist())
-    records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not JSON ({error}).") from error
-    return records
+def _whole(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, record in records(path):
+        if isinstance(record, NotJson):
+            raise DataError(f"{path}:{number}: not JSON ({record.why}).")
+        if not isinstance(record, dict):
+            raise DataError(f"{path}:{number}: expected an object, found {type(record).__name__}.")
+        yield number, record
 
 
 def _row(record: dict[str, Any], row_id: str, section: str, where: str) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from jobs.audit.shapes import BadRowError, Place, read_row, split_word
@@ -107,6 +107,7 @@ JSON = st.recursive(
 )
 
 
+@example({"prompt": "0", "split": []})
 @given(st.dictionaries(st.sampled_from(COLUMNS), JSON))
 def test_no_row_whatever_ends_in_anything_but_a_row_or_a_reason(row: dict[str, Any]) -> None:
     try:

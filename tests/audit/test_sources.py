@@ -148,10 +148,11 @@ def test_the_original_authors_folder_is_one_dataset() -> None:
         ("rows.jsonl", b"", "not one row can be read (no rows)"),
         ("rows.jsonl", b"\xff\xfe\n", "1 not_json"),
         ("rows.parquet", b"PAR1 not really", "is not a readable parquet file"),
-        ("rows.json", b"{]", "is not JSON"),
-        ("rows.json", b'{"a": 1}', "expected a list of rows, found dict"),
+        ("rows.json", b"{]", "1 not_json"),
+        ("rows.json", b'{"a": 1}', "not one row can be read (1 unknown_columns)"),
         ("rows.csv", b"a,b\n", "no .jsonl, .jsonl.gz, .parquet or .json file"),
         ("rows.jsonl.gz", b"not gzip", "cannot be read"),
+        ("rows.jsonl.gz", gzip.compress(b'{"prompt": "x"}\n' * 99)[:40], "cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(name: str, content: bytes, said: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jobs.common.errors import ConfigError, DataError
@@ -209,7 +209,8 @@ COLUMNS = st.sampled_from(["prompt", "completion", "messages", "chosen", "reject
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
-@given(st.lists(st.dictionaries(COLUMNS, JSON, max_size=6) | JSON, min_size=1, max_size=4))
+@example(rows=[{"prompt": [{"role": []}], "completion": 0}])
+@given(rows=st.lists(st.dictionaries(COLUMNS, JSON, max_size=6) | JSON, min_size=1, max_size=4))
 def test_no_row_breaks_the_import_and_none_goes_unnamed(tmp_path: Path, rows: list[Any]) -> None:
     path = jsonl(tmp_path / "rows.jsonl", rows)
     found = Found()
@@ -356,7 +357,7 @@ def test_the_same_sources_are_already_finished_and_others_are_other_settings(
         ("rows.json", b'{"a": 1}\n{\n[', "2 of 3 lines are no JSON"),
         ("rows.parquet", b"PAR1", "rows.parquet: damaged after row 0"),
         ("rows.json", b'{"0_0": []}', "rows.json: the original authors' shape. Give all three: --red-team"),
-        ("rows.csv", b"", "rows.csv: a source is a folder or a file that ends in .jsonl, .json, .parquet"),
+        ("rows.csv", b"", "rows.csv: a source is a folder or a file that ends in .jsonl, .jsonl.gz, .parquet, .json"),
         ("rows.jsonl", b"", "rows.jsonl: nothing left to train on; dropped: nothing"),
         ("rows.jsonl", b"1\n", "dropped: bad shape 1. First: rows.jsonl:1: expected an object, found int."),
     ],
@@ -374,7 +375,7 @@ def test_sources_that_are_not_there_or_hold_nothing_say_what_to_do(tmp_path: Pat
     context = make_context(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "README.md").write_text("No rows.")
-    with pytest.raises(DataError, match=r"empty: holds no .jsonl, .json, .parquet file"):
+    with pytest.raises(DataError, match=r"empty: holds no .jsonl, .jsonl.gz, .parquet, .json file"):
         run_import(context, tmp_path / "empty")
     with pytest.raises(DataError, match=r"HuggingFaceH4/some: no such file or folder. A Hub dataset is downloaded"):
         run_import(context, Path("HuggingFaceH4/some"))

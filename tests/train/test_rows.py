@@ -152,6 +152,7 @@ def test_every_known_shape_of_a_mix_in_row(
     [
         ('{"text": "x"}', r"rows.jsonl:1: a mix-in row for sft needs messages.*found text"),
         ("{", "rows.jsonl:1: not JSON"),
+        ("1", "rows.jsonl:1: expected an object, found int"),
         ('{"messages": [{"role": "user", "content": "Q"}]}', "last message must be the assistant's"),
         ('{"messages": [1]}', "role and content"),
     ],
