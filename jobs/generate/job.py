@@ -67,7 +67,7 @@ def run_prompts(context: RunContext) -> None:
         from jobs.generate.pipeline import freeze_prompts
         from jobs.generate.signals import run_until_stopped
 
-        with _open_session(stage) as session, session.progress:
+        with open_session(stage) as session, session.progress:
             prompts = run_until_stopped(freeze_prompts(session), session.rerun, session.drain)
         say(f"prompts: {len(prompts)} red-team prompts in {frozen}. Next: {context.command('initial')}")
 
@@ -117,24 +117,29 @@ def _generate(stage: OpenStage) -> None:
     from jobs.generate.results import finish
     from jobs.generate.signals import run_until_stopped
 
-    with _open_session(stage) as session:
+    with open_session(stage) as session:
         with session.progress:
             prompts, chained = run_until_stopped(make_chains(session), session.rerun, session.drain)
         finish(stage, session, prompts, chained)
 
 
 @contextmanager
-def _open_session(stage: OpenStage) -> Iterator[Session]:
-    """Everything the part that asks needs, open."""
+def open_session(stage: OpenStage, *, with_student: bool = True) -> Iterator[Session]:
+    """Everything the part of a stage that asks needs, open.
+
+    Raises:
+        ConfigError: no key for a remote endpoint, no price for a capped one, or no weights.
+    """
     from jobs.generate.accounts import open_budget, tariffs
     from jobs.generate.journal import open_journal
     from jobs.generate.session import Session
 
-    context, rerun = stage.context, stage.context.command("generate")
-    with closing(open_journal(context.journal)) as journal, opening.open_endpoints(context) as endpoints:
+    context, name = stage.context, stage.plan.name
+    opened = opening.open_endpoints(context, with_student=with_student)
+    with closing(open_journal(context.journal)) as journal, opened as endpoints:
         if journal.damaged:
-            say(f"generate: {journal.path} has {journal.damaged} damaged lines; what they held is asked again")
+            say(f"{name}: {journal.path} has {journal.damaged} damaged lines; what they held is asked again")
         prices = tariffs(context, endpoints)
-        budget = open_budget(context, journal, endpoints, prices, rerun)
-        progress = StageProgress("generate", stage.folder)
-        yield Session(context, context.constitution(), endpoints, journal, progress, stage.folder, prices, budget)
+        budget = open_budget(context, journal, endpoints, prices, context.command(name))
+        progress, constitution = StageProgress(name, stage.folder), context.constitution()
+        yield Session(context, constitution, endpoints, journal, progress, stage.folder, prices, budget, name)

@@ -12,14 +12,14 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from jobs.common.console import StageProgress, say
+from jobs.common.console import say
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.stage import OpenStage, RunContext, StagePlan, finished_manifest, open_stage
 from jobs.generate import opening, wording_judge, wording_rewrite
-from jobs.generate.job import NOT_INGREDIENTS
+from jobs.generate.job import NOT_INGREDIENTS, open_session
 
 if TYPE_CHECKING:
     from jobs.generate.repair_rounds import Repair
@@ -91,7 +91,7 @@ def _repair(stage: OpenStage) -> None:
         finish(stage, repair, None)
         return
     _refuse_a_weaker_writer(repair)
-    with _open_session(stage) as session:
+    with open_session(stage, with_student=False) as session:  # no student is asked
         with session.progress:
             run_until_stopped(_ask(session, repair), session.rerun, session.drain)
         repair.give_up()
@@ -118,24 +118,6 @@ async def _ask(session: Session, repair: Repair) -> None:
         await repair.ask(session, teacher)
         for one in session.engines:
             one.sender.breaker.finish()
-
-
-@contextmanager
-def _open_session(stage: OpenStage) -> Iterator[Session]:
-    """Everything the part that asks needs, open; no student is asked."""
-    from jobs.generate.accounts import open_budget, tariffs
-    from jobs.generate.journal import open_journal
-    from jobs.generate.session import Session
-
-    context, rerun = stage.context, stage.context.command("repair")
-    opened = opening.open_endpoints(context, with_student=False)
-    with closing(open_journal(context.journal)) as journal, opened as endpoints:
-        prices = tariffs(context, endpoints)
-        budget = open_budget(context, journal, endpoints, prices, rerun)
-        progress, constitution = StageProgress("repair", stage.folder), context.constitution()
-        session = Session(context, constitution, endpoints, journal, progress, stage.folder, prices, budget)
-        session.stage = "repair"
-        yield session
 
 
 def _stop_where_gates_fail(context: RunContext) -> None:

@@ -40,14 +40,14 @@ class Session:
     folder: Path
     prices: Tariffs
     budget: Budget
+    stage: str
+    """Stage that asks: `generate` or `repair`."""
     engines: list[Engine] = field(default_factory=list)
     """The teacher's, then the student's and the judge's where they have one of their own."""
     student: Engine | None = None
     """Who writes initial responses; None for `file` and `teacher`."""
     judge: Engine | None = None
     """Who compares answers: the teacher, or another model at its endpoint; None where nobody does."""
-    stage: str = "generate"
-    """Stage that asks: `generate` or `repair`."""
     failures: int = 0
     _shown: tuple[str, int, int] = ("starting", 0, 0)
 
@@ -95,7 +95,7 @@ class Session:
                 one.desk = await stack.enter_async_context(desk)
         elif waiting := still_waiting(self.journal, self.context.run, teacher.endpoint):
             say(
-                f"generate: {len(waiting)} requests of this run wait in batches at {teacher.endpoint.shown}; "
+                f"{self.stage}: {len(waiting)} requests of this run wait in batches at {teacher.endpoint.shown}; "
                 f"teacher.mode live asks them again, and teacher.mode batch would fetch them"
             )
         beat = asyncio.create_task(self._beat())
