@@ -4,13 +4,15 @@
 # A build secret `ca` (a CA bundle) is only for networks that re-sign TLS; nothing of it stays in the image.
 ARG BASE=debian:trixie-slim
 
+# torch.compile builds its kernels on the user's GPU: gcc and Python's headers are for it alone.
 FROM ${BASE} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
     rm -f /etc/apt/apt.conf.d/docker-clean && \
     apt-get update -qq && \
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ca-certificates libgomp1 python3 >/dev/null && \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ca-certificates libgomp1 python3 \
+      gcc libc6-dev libpython3-dev >/dev/null && \
     find / -xdev -perm /6000 -type f -exec chmod a-s {} + && \
     rm -rf /var/log/* /var/cache/ldconfig/aux-cache
 
@@ -25,8 +27,9 @@ FROM base AS runtime
 RUN groupadd -g 10001 cai && useradd -u 10001 -g 10001 -M -d /tmp -s /usr/sbin/nologin cai && \
     install -d -o 10001 -g 10001 /runs && \
     rm -rf /var/log/* /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow-
-# pip is lent by the stage above and never in the image; one layer, so that the disk holds these 8 GB once. Tests, headers
-# and static libraries serve compilers only, and there is none; unchecked bytecode stays valid whatever time a layer carries.
+# pip is lent by the stage above and never in the image; one layer, so that the disk holds these 8 GB once. Tests, C++
+# headers and static libraries go, since what torch.compile builds on a GPU needs none of them; unchecked bytecode stays
+# valid whatever time a layer carries.
 RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip --mount=type=secret,id=ca \
     --mount=type=bind,source=requirements/cuda.lock,target=/tmp/lock \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
@@ -34,7 +37,7 @@ RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip --mount=type=secr
     /opt/pip/bin/pip --python /opt/venv/bin/python install -q --no-cache-dir --no-compile --disable-pip-version-check \
       --only-binary :all: --no-deps --require-hashes -r /tmp/lock && \
     cd /opt/venv/lib/python3*/site-packages && \
-    rm -rf pandas/tests pyarrow/tests pyarrow/include pyarrow/src torch/include nvidia/*/include && \
+    rm -rf matplotlib/tests pandas/tests pyarrow/tests pyarrow/include pyarrow/src torch/include nvidia/*/include && \
     find nvidia torch -name '*.a' -delete && \
     find numpy sympy -depth -type d -name tests -exec rm -rf {} + && \
     python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash .

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs a key so that only the containers' user can read it, and names it in .env. The key is read from a file, from
 # standard input or from the terminal without being shown; it never becomes an argument or an environment value.
-#   docker/key.sh [openai_api_key|initial_api_key|hf_token|hf_write_token] [FILE]
+#   docker/key.sh [openai_api_key|initial_api_key|hf_token|hf_write_token|wandb_api_key] [FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/settings.sh 2>/dev/null
@@ -13,7 +13,8 @@ case $name in
   initial_api_key) variable=CAI_INITIAL_KEY_FILE ;;
   hf_token) variable=CAI_HF_TOKEN_FILE ;;
   hf_write_token) variable=CAI_HF_WRITE_TOKEN_FILE ;;
-  *) echo "cai: unknown key name '$name'; there are openai_api_key, initial_api_key, hf_token and hf_write_token" >&2; exit 2 ;;
+  wandb_api_key) variable=CAI_WANDB_KEY_FILE ;;
+  *) echo "cai: unknown key name '$name'; there are openai_api_key, initial_api_key, hf_token, hf_write_token and wandb_api_key" >&2; exit 2 ;;
 esac
 uid=${CAI_UID:-$(from_env_file CAI_UID)}
 gid=${CAI_GID:-$(from_env_file CAI_GID)}

@@ -121,10 +121,10 @@ def test_secrets_go_only_where_they_are_used(services: dict[str, Any]) -> None:
     }
 
 
-def test_the_write_token_is_publishs_alone_and_no_up_starts_it(docker: list[str]) -> None:
+def test_write_tokens_are_publishs_alone_and_no_up_starts_it(docker: list[str]) -> None:
     found = config(docker, profile="publish")["services"]
     assert set(found) == {"publish"}
-    assert [secret["source"] for secret in found["publish"]["secrets"]] == ["hf_write_token"]
+    assert [secret["source"] for secret in found["publish"]["secrets"]] == ["hf_write_token", "wandb_api_key"]
     assert found["publish"]["environment"]["HF_WRITE_TOKEN_FILE"] == "/run/secrets/hf_write_token"
     assert found["publish"]["read_only"] is True
 
