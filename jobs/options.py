@@ -38,7 +38,7 @@ def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...],
     name = run or Path(recipe).name.removesuffix(".yaml").removesuffix(".yml")  # not stem: smollm2-1.7b
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise ConfigError(f"--run {name!r}: use letters, digits, '-', '_' and '.'.")
-    if name in {"models", "journal"}:
+    if name in {"models", "journal", "reference"}:
         raise ConfigError(f"--run {name!r}: that name is taken by the folder {runs}/{name}. Choose another.")
     given = _given({"--recipe": (recipe, "CAI_RECIPE", "demo"), "--runs": (runs, "CAI_RUNS", "runs")}, sets)
     return RunContext(recipe=load_recipe(recipe, changes), run=name, runs=Path(runs), redo=redo, given=given)

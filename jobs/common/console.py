@@ -20,7 +20,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from jobs.common.live import Eta, Live, duration
+from jobs.common.live import Eta, Live, Training, duration
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -60,6 +60,7 @@ class _Shown:
     done: int
     total: int
     figures: str
+    training: Training | None
     live: Live | None
     eta_s: int | None
 
@@ -90,7 +91,7 @@ class StageProgress:
     _tasks: dict[str, int] = field(default_factory=dict)
     _etas: dict[str, Eta] = field(default_factory=dict)
     _ended: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _latest: tuple[str, int, int, str, Callable[[], Live] | None] | None = None
+    _latest: tuple[str, int, int, str | Training, Callable[[], Live] | None] | None = None
     _printed: tuple[object, ...] = ()
     _printed_at: float = float("-inf")
     _next_look: float = float("-inf")
@@ -115,7 +116,7 @@ class StageProgress:
                 self._bar.stop()
 
     def update(
-        self, step: str, done: int, total: int, figures: str = "", live: Callable[[], Live] | None = None
+        self, step: str, done: int, total: int, figures: str | Training = "", live: Callable[[], Live] | None = None
     ) -> None:
         """Show that `done` of `total` are done; cheap enough to be called for every reply.
 
@@ -123,7 +124,7 @@ class StageProgress:
             step: what is being done.
             done: items done.
             total: items in all.
-            figures: what to read beside it, such as the loss.
+            figures: what to read beside it; a trainer's go into progress.json one by one too.
             live: gives the engine's figures; called only when they are shown.
         """
         now = self.clock()
@@ -137,7 +138,9 @@ class StageProgress:
         step, done, total, figures, live = self._latest
         found = live() if live else None
         eta_s = self._etas.setdefault(step, Eta()).seconds(now, done, total, found)
-        shown = _Shown(step, done, total, figures, found, eta_s)
+        training = figures if isinstance(figures, Training) else None
+        text = training.line() if training else str(figures)
+        shown = _Shown(step, done, total, text, training, found, eta_s)
         self._next_look = now + (BAR_S if self._bar else WRITE_S)
         if done >= total:
             self._ended[step] = (done, total)

@@ -68,6 +68,30 @@ class Live:
         return f"{usd(self.spent_usd)} spent" if self.spent_usd else "$0"
 
 
+@dataclass(frozen=True)
+class Training:
+    """A trainer after one optimizer step."""
+
+    loss: float
+    """Training loss of that step."""
+    tokens_per_s: float | None = None
+    """Tokens of the rows themselves, prompts included and padding not, per second of recent steps."""
+    mfu: float | None = None
+    """Share of the device's peak that the model's own arithmetic reaches; None where the peak is not known."""
+    gpu_memory_bytes: int | None = None
+    """Most GPU memory allocated at once so far; None on a CPU."""
+
+    def line(self) -> str:
+        """One short line; what is not known is left out."""
+        parts = [
+            f"loss {self.loss:.4f}",
+            f"{self.tokens_per_s:,.0f} tokens/s" if self.tokens_per_s is not None else "",
+            f"MFU {self.mfu:.1%}" if self.mfu is not None else "",
+            f"{self.gpu_memory_bytes / 2**30:.1f} GiB" if self.gpu_memory_bytes is not None else "",
+        ]
+        return " · ".join(filter(None, parts))
+
+
 def usd(amount: float) -> str:
     """Money in words: cents, and more digits where cents would hide it."""
     if amount == 0:

@@ -16,49 +16,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from jobs.common.errors import ConfigError
+from jobs.common.old_names import OLD_NAMES
 from jobs.common.settings import Recipe
 from jobs.common.yamlfile import KeyPath, Loader, YamlFile, load_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where constitutions/, recipes/ and requirements/ lie: the checkout, or /app in the images."""
-
-OLD_NAMES = {
-    "adam_beta1": "nothing (AdamW's own default)",
-    "attn_implementation": "nothing (chosen by device)",
-    "bf16": "nothing (bf16 on CUDA, fp32 on CPU)",
-    "chat_template_path": "student.chat_template",
-    "dataset_mixer": "sft.mix_in and dpo.mix_in",
-    "dataset_num_proc": "nothing",
-    "dataset_splits": "sft.mix_in.split",
-    "datasets": "sft.mix_in and dpo.mix_in",
-    "do_eval": "nothing (held-out rows are always evaluated)",
-    "dtype": "nothing (bf16 on CUDA, fp32 on CPU)",
-    "hub_model_id": "nothing (trainers have no network)",
-    "load_in_4bit": "quantization: nf4",
-    "lora_alpha": "sft.lora.alpha",
-    "lora_dropout": "sft.lora.dropout",
-    "lora_r": "sft.lora.rank",
-    "lora_target_modules": "sft.lora.target_modules",
-    "max_prompt_length": "dpo.max_length (prompt and answer together)",
-    "max_seq_length": "max_length",
-    "model_name_or_path": "student.model",
-    "model_revision": "student.revision",
-    "num_train_epochs": "epochs",
-    "optim": "nothing (adamw_torch_fused)",
-    "output_dir": "--run and --runs",
-    "overwrite_output_dir": "--redo",
-    "per_device_eval_batch_size": "batch_size",
-    "per_device_train_batch_size": "batch_size",
-    "preprocessing_num_workers": "nothing",
-    "push_to_hub": "nothing (trainers have no network)",
-    "save_steps": "save_minutes",
-    "tokenizer_name_or_path": "student.model",
-    "torch_dtype": "nothing (bf16 on CUDA, fp32 on CPU)",
-    "use_peft": "nothing (LoRA is always used)",
-    "warmup_ratio": "warmup_fraction",
-    "warmup_steps": "warmup_fraction",
-}
-"""Keys of the TRL and alignment-handbook era, and what says the same thing here."""
 
 
 def recipe_path(name: str) -> Path:
@@ -108,15 +71,28 @@ def _apply(value: dict[str, Any], change: str) -> None:
 
 def _explain(file: YamlFile, error: ValidationError) -> str:
     first = error.errors()[0]
-    at: KeyPath = tuple(first["loc"])
+    at = _key(first["loc"])
     source = file.where(at) if at in file.lines else "--set"
     dotted = ".".join(str(part) for part in at)
     if first["type"] == "extra_forbidden":
         return f"{source}: unknown key {dotted!r}. {_advice(at)}"
     if first["type"] == "missing":
         return f"{file.where(at)}: {dotted} is missing. All keys: recipes/README.md."
-    found = re.sub(r"//[^/@]*@", "//...@", repr(first["input"]))  # a password never reaches a message
-    return f"{source}: {dotted}: {first['msg']}, found {found}. All keys: recipes/README.md."
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # keys that do not go together
+        return f"{source}: {dotted}: {first['ctx']['error']}. All keys: recipes/README.md."
+    same = [one for one in error.errors() if _key(one["loc"]) == at]  # one per alternative, such as `auto` or a number
+    deepest = max(same, key=lambda one: len(one["loc"]))
+    expected = [deepest["msg"]] if len(deepest["loc"]) > len(at) + 1 else list(dict.fromkeys(it["msg"] for it in same))
+    found = re.sub(r"//[^/@]*@", "//...@", repr(deepest["input"]))  # a password never reaches a message
+    return f"{source}: {dotted}: {'; or '.join(expected)}, found {found}. All keys: recipes/README.md."
+
+
+def _key(loc: KeyPath) -> KeyPath:
+    """The part of an error's place that the recipe has; pydantic goes on with the name of the alternative it tried."""
+    for end, part in enumerate(loc, start=1):
+        if isinstance(part, str) and _section(loc[:end]) is None:
+            return loc[:end]
+    return loc
 
 
 def _advice(at: KeyPath) -> str:

@@ -12,7 +12,8 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from jobs.common.recipe import OLD_NAMES, PROJECT, nested_model
+from jobs.common.old_names import OLD_NAMES
+from jobs.common.recipe import PROJECT, nested_model
 from jobs.common.settings import Recipe
 
 INTRODUCTION = """\
@@ -21,6 +22,9 @@ INTRODUCTION = """\
 One YAML file is one run. Choose it with `CAI_RECIPE=name` (or `--recipe`), change single keys with
 `CAI_SET="dpo.beta=0.05 seed=1"` (or `--set`, once per key), or copy a file and give its path. A key that is not in
 this table is an error that names the nearest one.
+
+A recipe `…-mixed` is its namesake with rows of Hub datasets beside the run's own, which come first; take them out with
+`--set sft.mix_in=[] --set dpo.mix_in=[]`, or copy the lists into any other recipe.
 
 | recipe | what for |
 |---|---|
@@ -34,7 +38,7 @@ def reference() -> str:
 
 
 def _recipes() -> list[Path]:
-    return sorted((PROJECT / "recipes").glob("*.yaml"))
+    return sorted((PROJECT / "recipes").glob("*.yaml"), key=lambda path: path.stem)
 
 
 def _first_comment(text: str) -> str:
@@ -64,8 +68,15 @@ def _row(path: str, field: FieldInfo) -> str:
 
 
 def _old_names() -> str:
-    rows = "".join(f"| `{old}` | {new} |\n" for old, new in OLD_NAMES.items())
-    return f"\n## Names from TRL and the alignment-handbook\n\n| there | here |\n|---|---|\n{rows}"
+    there: dict[str, list[str]] = {}
+    for old, new in OLD_NAMES.items():
+        there.setdefault(new, []).append(f"`{old}`")
+    rows = "".join(f"| {', '.join(old)} | {new} |\n" for new, old in there.items())
+    return (
+        "\n## Names from TRL and the alignment-handbook\n\n"
+        "`cai recipe import OLD.yaml --out mine.yaml` translates a whole file and says what became of every key.\n"
+        f"\n| there | here |\n|---|---|\n{rows}"
+    )
 
 
 def _default(field: FieldInfo) -> str:

@@ -5,9 +5,9 @@ python -m jobs.common.reference     # prints that page
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jobs.common.generate_settings import (
     Fraction,
@@ -19,6 +19,7 @@ from jobs.common.generate_settings import (
     Settings,
     TeacherSettings,
 )
+from jobs.common.loss_settings import LossType, loss_fault
 
 
 class StudentSettings(Settings):
@@ -28,8 +29,8 @@ class StudentSettings(Settings):
     """`embedded` (SmolLM2-135M-Instruct, dequantised once), a hub id, or a folder."""
     revision: str = "main"
     """Revision of a hub id; the commit it resolved to is in the fetch manifest."""
-    chat_template: Literal["chatml", "mistral"] = "chatml"
-    """Template shipped with us: `chatml` (SmolLM2) or `mistral`."""
+    chat_template: Literal["chatml", "mistral", "zephyr"] = "chatml"
+    """Template shipped with us: `chatml` (SmolLM2), `mistral`, or `zephyr`."""
 
 
 class LoraSettings(Settings):
@@ -63,24 +64,34 @@ class TrainSettings(Settings):
 
     quantization: Literal["none", "nf4"] = "none"
     """`nf4` keeps the frozen weights in 4 bits with double quantization (QLoRA, arXiv 2305.14314)."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Dtype of frozen weights and matrix products; adapters are always fp32. `auto`: bf16 where the hardware has it."""
     epochs: Rate = 1.0
     """Passes over the rows."""
     max_steps: Positive | None = None
     """Stop after this many optimizer steps; replaces `epochs`."""
-    batch_size: Positive = 4
-    """Rows (or pairs) in one forward pass."""
-    gradient_accumulation_steps: Positive = 4
-    """Forward passes behind one optimizer step."""
+    batch_size: Positive = 16
+    """Rows (or pairs) behind one optimizer step, whatever number of forward passes they take."""
+    micro_batch_tokens: Positive | Literal["auto"] = "auto"
+    """Tokens in one forward pass; rows are packed whole into it. `auto`: what the device's memory holds."""
     max_length: Positive = 1024
     """Longest row, in tokens; longer ones are counted and cut."""
     warmup_fraction: Fraction = 0.1
     """Share of the steps in which the learning rate rises."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute activations in the backward pass: less memory, more time. `auto`: where they do not fit otherwise."""
+    evaluations: Annotated[int, Field(ge=0)] = 2
+    """Held-out evaluations during training, besides the one before and the one after it."""
     save_minutes: Rate = 10.0
     """Minutes between checkpoints; does not change the result."""
     mix_in: list[MixInSettings] = Field(default=[])
     """Datasets mixed in."""
+
+    @model_validator(mode="after")
+    def _holds_the_longest_row(self) -> Self:
+        if self.micro_batch_tokens != "auto" and self.micro_batch_tokens < self.max_length:
+            raise ValueError(f"micro_batch_tokens {self.micro_batch_tokens} is below max_length {self.max_length}")
+        return self
 
 
 class SftSettings(TrainSettings):
@@ -99,8 +110,19 @@ class DpoSettings(TrainSettings):
     """Peak learning rate (AdamW, cosine decay)."""
     beta: Rate = 0.1
     """Strength of the pull to the reference."""
-    loss_type: Literal["sigmoid", "ipo", "hinge", "robust", "apo_zero", "apo_down"] = "sigmoid"
-    """Which preference loss, by TRL's name."""
+    loss_type: LossType | Annotated[list[LossType], Field(min_length=1)] = "sigmoid"
+    """Which preference loss, by TRL's name; a list is summed by `loss_weights`."""
+    loss_weights: list[Rate] | None = None
+    """One weight per loss of a list; all 1 where not given."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | Literal["judge"] = 0.0
+    """Share of pairs taken to be the wrong way round; `judge`: each pair's own, from the judge's probability."""
+
+    @model_validator(mode="after")
+    def _losses_go_together(self) -> Self:
+        losses = [self.loss_type] if isinstance(self.loss_type, str) else self.loss_type
+        if fault := loss_fault(losses, self.loss_weights, self.label_smoothing):
+            raise ValueError(fault)
+        return self
 
 
 class RespondSettings(Settings):
@@ -114,6 +136,15 @@ class RespondSettings(Settings):
     """Prompts printed side by side at the end."""
     max_prompts: Positive | None = None
     """Answer only the first so many held-out prompts."""
+
+
+class ExportSettings(Settings):
+    """The merged model."""
+
+    system: Literal["sft", "dpo"] = "dpo"
+    """Whose adapter is merged into the base."""
+    gguf: bool = False
+    """Write a GGUF too (Llama and Mistral models with a byte-level tokenizer)."""
 
 
 class AuditSettings(Settings):
@@ -161,3 +192,6 @@ class Recipe(Settings):
     sft: SftSettings = SftSettings()
     dpo: DpoSettings = DpoSettings()
     respond: RespondSettings = RespondSettings()
+    export: ExportSettings = ExportSettings()
+    tracker: Literal["tensorboard", "trackio", "wandb"] = "tensorboard"
+    """Where training figures go besides log.jsonl: TensorBoard files, or offline logs that `cai publish logs` sends."""

@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,10 @@ def is_original(path: Path) -> bool:
     return isinstance(value, dict) and bool(value) and all(_ORIGINAL_KEY.fullmatch(key) for key in value)
 
 
-def records(path: Path) -> Iterator[tuple[int, Any]]:
+def records(path: Path, only: Collection[int] | None = None) -> Iterator[tuple[int, Any]]:
     """Rows of one file with their line or position, from 1; a line that is no JSON comes as `NotJson`.
+
+    Where `only` is given, rows with these numbers alone.
 
     A `.json` file that is no list is read as JSON lines, which some name so.
 
@@ -53,12 +55,27 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
     """
     try:
         if path.suffix == ".parquet":
-            yield from _parquet(path)
-        else:
-            listed = _list(path) if path.suffix == ".json" else None
-            yield from _lines(path) if listed is None else enumerate(listed, start=1)
+            yield from _parquet(path, only)
+            return
+        listed = _list(path) if path.suffix == ".json" else None
+        rows = _lines(path) if listed is None else enumerate(listed, start=1)
+        yield from (row for row in rows if only is None or row[0] in only)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def row_numbers(path: Path) -> Sequence[int]:
+    """The numbers that `records` gives the rows of a file; errors as there."""
+    if path.suffix != ".parquet":
+        return [number for number, _ in records(path)]
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return range(1, pyarrow.parquet.read_metadata(path).num_rows + 1)
+    except (OSError, pyarrow.ArrowException) as error:
+        what = str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be read: it is not a readable parquet file ({what}).") from error
 
 
 def _list(path: Path) -> list[Any] | None:
@@ -83,7 +100,7 @@ def _parsed(line: bytes) -> Any:
         return NotJson(str(error), line[:200].decode(errors="replace"))
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+def _parquet(path: Path, only: Collection[int] | None) -> Iterator[tuple[int, Any]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -91,9 +108,11 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_BATCH):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
+                numbers = range(number + 1, number + 1 + len(batch))
+                taken = [it for it in numbers if only is None or it in only]
+                rows = batch if only is None else batch.take(pyarrow.array([it - number - 1 for it in taken], "int64"))
+                yield from zip(taken, rows.to_pylist(), strict=True)
+                number += len(batch)
     except pyarrow.ArrowException as error:
         what = str(error).splitlines()[0]
         raise DataError(f"{path}: damaged after row {number}: it is not a readable parquet file ({what}).") from error

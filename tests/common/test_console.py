@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobs.common.console import StageProgress
-from jobs.common.live import Live
+from jobs.common.live import Live, Training
 from jobs.common.recipe import PROJECT
 
 
@@ -45,6 +45,7 @@ def test_progress_json_holds_everything_a_program_wants(tmp_path: Path) -> None:
         "done": 10,
         "total": 40,
         "figures": "2 batches",
+        "training": None,
         "live": asdict(live),
         "eta_s": 30,
         "state": "running",
@@ -65,6 +66,32 @@ def test_a_stage_that_is_stopped_leaves_its_last_state(tmp_path: Path, capsys: p
     found = saved(tmp_path)
     assert (found["done"], found["figures"], found["state"], found["live"]) == (7, "loss 7", "stopped", None)
     assert capsys.readouterr().err.splitlines() == ["sft: training 1/20  loss 1", "sft: training 7/20  loss 7"]
+
+
+def test_a_trainers_figures_are_one_line_for_people_and_numbers_for_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    with StageProgress("sft", tmp_path, clock) as progress:
+        progress.update("training", 0, 500)
+        clock.now += 20
+        progress.update("training", 20, 500, Training(1.23456, 61_234.4, 0.4512, 13 * 2**30))
+        found = saved(tmp_path)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "sft: training 20/500  loss 1.2346 · 61,234 tokens/s · MFU 45.1% · 13.0 GiB · ETA 8 min"
+    )
+    assert found["training"] == {
+        "loss": 1.23456,
+        "tokens_per_s": 61_234.4,
+        "mfu": 0.4512,
+        "gpu_memory_bytes": 13 * 2**30,
+    }
+    assert (found["figures"], found["eta_s"]) == ("loss 1.2346 · 61,234 tokens/s · MFU 45.1% · 13.0 GiB", 480)
+
+
+def test_what_a_trainer_does_not_know_is_left_out_of_its_line() -> None:
+    assert Training(2.0).line() == "loss 2.0000"
+    assert Training(2.0, tokens_per_s=285.0).line() == "loss 2.0000 · 285 tokens/s"
 
 
 def test_a_disk_that_fills_up_does_not_hide_the_error_that_stopped_the_stage(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobs.common.errors import ConfigError
-from jobs.common.recipe import OLD_NAMES, PROJECT, key_paths, load_recipe
+from jobs.common.old_names import OLD_NAMES
+from jobs.common.recipe import PROJECT, key_paths, load_recipe
 from jobs.common.reference import reference
 from jobs.common.settings import Recipe
 
@@ -19,6 +20,15 @@ def test_every_shipped_recipe_loads(name: str) -> None:
 
 def test_the_four_promised_recipes_are_shipped() -> None:
     assert {"demo", "smollm2-135m", "smollm2-1.7b", "mistral-7b"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "smollm2-1.7b", "mistral-7b"])
+def test_a_mixed_recipe_is_its_namesake_with_train_splits_of_hub_datasets(name: str) -> None:
+    same = {"sft": {"mix_in", "epochs", "max_length"}, "dpo": {"mix_in", "epochs", "max_length"}}
+    mixed = load_recipe(f"{name}-mixed")
+    assert mixed.model_dump(exclude=same) == load_recipe(name).model_dump(exclude=same)
+    assert {it.split for it in mixed.sft.mix_in} == {"train_sft"}
+    assert {it.split for it in mixed.dpo.mix_in} == {"train_prefs"}
 
 
 def test_the_reference_page_is_current() -> None:
@@ -55,6 +65,12 @@ def test_on_and_off_are_words_and_no_booleans(value: str, tmp_path: Path) -> Non
     assert (recipe.teacher.structured, recipe.sft.gradient_checkpointing) == (value, True)
 
 
+def test_losses_that_go_together_are_taken() -> None:
+    several = load_recipe("demo", ["dpo={loss_type: [sigmoid, sft], loss_weights: [1, 0.2], label_smoothing: judge}"])
+    assert several.dpo.loss_weights == [1, 0.2]
+    assert load_recipe("demo", ["dpo={loss_type: exo_pair, label_smoothing: 0.001}"]).dpo.loss_type == "exo_pair"
+
+
 def test_a_value_may_hold_an_equals_sign() -> None:
     assert load_recipe("demo", ["constitution=./a=b.yaml"]).constitution == "./a=b.yaml"
 
@@ -75,6 +91,14 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ("seed.x=1", "seed is a value, not a section"),
         ("seed={", "is not a YAML value"),
         ("teacher.price.dated=2025-02-30", "is not a YAML value"),
+        ("dpo.loss_weights=[1, 2]", "dpo: loss_weights needs one weight per loss: 1 for sigmoid, found 2"),
+        ("dpo={loss_type: [sft, sigmoid, sft]}", r"names a loss twice \(sft, sigmoid, sft\)"),
+        ("dpo={loss_type: hinge, label_smoothing: 0.1}", "label_smoothing: 0.1 is not defined for hinge; it works"),
+        ("dpo={loss_type: robust, label_smoothing: judge}", "label_smoothing: judge is not defined for robust"),
+        ("dpo.loss_type=exo_pair", "exo_pair needs label_smoothing above 0"),
+        ("dpo.loss_type=[sigmoid, cpo]", "dpo.loss_type: Input should be 'sigmoid', .*, found 'cpo'"),
+        ("sft.micro_batch_tokens=100", "sft: micro_batch_tokens 100 is below max_length 384"),
+        ("sft.micro_batch_tokens=many", "sft.micro_batch_tokens: .*valid integer.*; or Input should be 'auto', found"),
         ("sft.mix_in=[{dataset: a, weight: 1, wieght: 2}]", "unknown key 'sft.mix_in.0.wieght'. Did you mean"),
     ],
 )
