@@ -93,6 +93,13 @@ def restore(model: Any, values: dict[str, Any]) -> None:
         parameter.data = values[name].to(parameter.device).clone()
 
 
+def saved_weights(folder: Path) -> dict[str, Any]:
+    """The parameters of a saved adapter, named as `weights` names them."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / "adapter_model.safetensors")
+
+
 def load_values(model: Any, checkpoint: Path) -> None:
     """Put a checkpoint's policy into the model without going on with training."""
     from peft import set_peft_model_state_dict

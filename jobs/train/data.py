@@ -24,9 +24,9 @@ class Data:
 
     train: Fitted
     held_out: Fitted
-    """For evaluation only, shortest first."""
+    """For evaluation only."""
     refused: list[Dropped]
-    """Mix-in rows that hold a held-out prompt, or nearly so."""
+    """Mix-in rows that must not be trained."""
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -89,8 +89,4 @@ def prepare_data(
     write_records(stage.folder / "dropped.jsonl", [*refused, *train.dropped, *train.cut])
     require_few_lost(train, context, section)
     require_rows(context, train.rows, "sft.jsonl" if section == "sft" else "pairs.jsonl")
-    # Shortest first: batches of equal length waste no padding, and evaluation has no order.
-    shortest_first = sorted(
-        held_out[:MAX_HELD_OUT], key=lambda row: (len(str(row.answers)) + len(str(row.prompt)), row.id)
-    )
-    return Data(train, fit(shortest_first, tokenizer, limit), refused)
+    return Data(train, fit(held_out[:MAX_HELD_OUT], tokenizer, limit), refused)

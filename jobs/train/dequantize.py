@@ -52,7 +52,11 @@ def dequantized_folder(gguf: Path, name: str, models: Path) -> Path:
         for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except OSError:
+            if not (target / "config.json").exists():  # another process was first
+                raise
         sync_folder(models)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

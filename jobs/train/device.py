@@ -1,4 +1,4 @@
-"""Where training runs: CUDA in bf16 where there is a GPU, else the CPU in fp32. One process, no network."""
+"""Where and in which precision training runs: CUDA where there is a GPU, else the CPU. No network."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from jobs.common.errors import ConfigError, JobError, StoppedError
+from jobs.common.errors import ConfigError
+from jobs.common.processor import native_bf16
+from jobs.train.faults import known_fault
 
 BF16_CAPABILITY = (8, 0)
 NVIDIA_DRIVER = Path("/dev/nvidiactl")
 """There only where the driver is, and in a container only where it was given a GPU."""
-
-NO_MEMORY = ("out of memory", "can't allocate memory", "no memory left")
-NO_DISK = ("os error 28", "pytorchstreamwriter failed", "unexpected pos")
-"""How safetensors and torch.save say that a file could not be written to its end."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,6 @@ class Device:
     """`cuda` or `cpu`."""
     name: str
     """For people and the manifest."""
-
-    @property
-    def dtype_name(self) -> str:
-        """Dtype of the frozen weights and of the matmuls; adapters are always fp32."""
-        return "bfloat16" if self.kind == "cuda" else "float32"
 
 
 def choose_device(driver: Path = NVIDIA_DRIVER) -> Device:
@@ -67,28 +61,34 @@ def go_offline() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that wait by spinning make a CPU that others share several times slower; sleeping costs little.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # cuBLAS sums in the same order every time only with a workspace of its own; it is read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def without_compiled_kernels() -> None:
-    """Have TRL's fused LM head use torch's own operations on CUDA, as it does on the CPU.
+def choose_precision(wanted: Literal["auto", "bf16", "fp32"], device: Device) -> Literal["bf16", "fp32"]:
+    """Precision of frozen weights and matrix products; adapters are always fp32.
 
-    On CUDA it would use Triton kernels, which call a C compiler and Python's headers at the first forward pass of sft
-    and dpo; the CUDA image and many rented machines have neither.
+    Args:
+        wanted: the recipe's `precision`; `auto` is bf16 on CUDA and on CPUs that have it in hardware.
+        device: where training runs.
     """
-    from trl.kernels import chunked_logprob
-
-    if not hasattr(chunked_logprob, "_TRITON_AVAILABLE"):
-        raise AttributeError("trl.kernels.chunked_logprob no longer has _TRITON_AVAILABLE: look at this TRL again.")
-    chunked_logprob._TRITON_AVAILABLE = False
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device.kind == "cuda" or native_bf16() else "fp32"
 
 
 @contextmanager
-def libraries(section: str, run: str) -> Iterator[None]:
+def libraries(section: str, run: str, stage: Path | None = None) -> Iterator[None]:
     """Offline, without the libraries' notes to their own developers, and with advice when memory or disk runs out.
+
+    Args:
+        section: the stage, for messages.
+        run: the run, for messages.
+        stage: folder of a stage that keeps checkpoints: the advice names the newest.
 
     Raises:
         ConfigError: the device ran out of memory; names what to lower.
-        StoppedError: the disk is full; torch and safetensors say so without an OSError.
+        StoppedError: the disk is full, the GPU failed or a worker died; the same command goes on.
     """
     go_offline()
     with warnings.catch_warnings():
@@ -97,35 +97,7 @@ def libraries(section: str, run: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            known = _ran_out(error, section, run)
+            known = known_fault(error, section, run, stage)
             if known is None:
                 raise
             raise known from error
-
-
-def _ran_out(error: Exception, section: str, run: str) -> JobError | None:
-    """What ran out, in our words; None where the error is about something else."""
-    from safetensors import SafetensorError
-
-    if not isinstance(error, (RuntimeError, MemoryError, SafetensorError)):  # torch.OutOfMemoryError is a RuntimeError
-        return None
-    first = (str(error) or "no memory left").splitlines()[0]
-    if any(words in first.lower() for words in NO_MEMORY):
-        return ConfigError(f"{section}: {first} {_memory_advice(section, run)}")
-    if any(words in first.lower() for words in NO_DISK):
-        return StoppedError(f"{section}: disk full ({first}). Free some space, then run the same command to go on.")
-    return None
-
-
-def _memory_advice(section: str, run: str) -> str:
-    if section == "initial":  # a smaller batch goes on with what is answered
-        lower = f"--run {run} --set respond.batch_size=1"
-        return f"Lower respond.batch_size, such as: cai respond --system base {lower}"
-    if section == "respond":
-        lower = f"--run {run} --redo --set respond.batch_size=1"
-        return f"Lower respond.batch_size or respond.max_new_tokens, such as: cai respond {lower}"
-    return (
-        f"Lower {section}.batch_size (raise {section}.gradient_accumulation_steps by the same factor) or "
-        f"{section}.max_length, or set {section}.gradient_checkpointing=true or {section}.quantization=nf4, such as: "
-        f"cai {section} --run {run} --redo --set {section}.batch_size=1"
-    )

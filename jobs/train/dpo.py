@@ -1,8 +1,8 @@
 """Continue the SFT adapter on preference pairs: `cai dpo`.
 
-Settings → TRL's DPOConfig → DPOTrainer → adapter. The reference is the SFT model: the same base with a frozen copy of
-the SFT adapter. Reads fetch, generate (or repair) and sft, writes adapter/ (the policy alone), loss_mask.txt and
-log.jsonl.
+Settings → TRL's DPOConfig → PairTrainer → adapter. The reference is the SFT model: the same frozen weights with the SFT
+adapter as it was saved. Its log-probabilities are in RUNS/reference, shared by all runs. Reads fetch, generate (or
+repair) and sft; writes adapter/ (the policy alone), reference.json, loss_mask.txt, execution.json and log.jsonl.
 """
 
 from __future__ import annotations
@@ -13,33 +13,59 @@ from typing import Any, Literal
 from jobs.common.console import say
 from jobs.common.data_stage import data_folder, data_stage
 from jobs.common.fetched import load_fetched
-from jobs.common.jsonl import read_records, write_atomic
+from jobs.common.jsonl import read_records, sha256_file
 from jobs.common.records import PreferencePair
-from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
+from jobs.common.settings import DpoSettings
+from jobs.common.stage import OpenStage, Result, RunContext, StagePlan
 from jobs.train import adapters, guards
-from jobs.train.data import Data, checked_ledger, prepare_data
+from jobs.train.beside import beside
+from jobs.train.checkpoints import chain, keep_for_verify
+from jobs.train.curves import draw_curves
+from jobs.train.data import checked_ledger, prepare_data
 from jobs.train.device import choose_device, libraries
+from jobs.train.dpo_setup import REFERENCE, STORE, pair_trainer
 from jobs.train.examples import pair_rows, require_rows
-from jobs.train.loop import Loop, Trained, measures, remove_checkpoints, run_loop, token_counts, watching
+from jobs.train.execution import choose_execution
+from jobs.train.loop import Loop, Trained, measures, run_loop, token_counts, watching
+from jobs.train.margins import alarm, displaced
 from jobs.train.mix_in import mixed_rows
-from jobs.train.setup import Parts, check_rows, common_arguments, finish_setup, ingredients
-from jobs.train.student import find_student, load_model, load_tokenizer
+from jobs.train.setup import Parts, ingredients
+from jobs.train.stopping import StopFlag, sigterm_sets
+from jobs.train.student import find_student, load_model, load_tokenizer, student_shape
+from jobs.train.together import is_first, of_first, open_together
 
 SECTION: Literal["dpo"] = "dpo"
+
+SHOWN = {
+    "loss": "loss",
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "rewards/chosen": "chosen_reward",
+    "rewards/rejected": "rejected_reward",
+    "logps/chosen": "chosen_logp",
+    "logps/rejected": "rejected_logp",
+}
+"""Held-out figures that the manifest names by themselves, by TRL's names."""
 
 
 def run(context: RunContext) -> None:
     """Train the DPO adapter; see the module docstring."""
     plan = StagePlan(SECTION, ingredients(context, SECTION), parents=("fetch", data_stage(context), "sft"), lock="cuda")
-    with open_stage(context, plan) as stage:
+    with open_together(context, plan) as stage:
         if stage is None:
             return
-        with libraries(SECTION, context.run):
-            stage.finish(_train(stage))
-        remove_checkpoints(stage)
+        flag = StopFlag()
+        with libraries(SECTION, context.run, stage.folder), sigterm_sets(flag):
+            with watching(stage, context.recipe.dpo, flag) as watch:
+                result = _train(stage, watch)
+            stage.finish(result)
+        if is_first():
+            keep_for_verify(stage.folder)
+            title = f"{context.run} · {SECTION} · {load_fetched(context).student.name}"
+            draw_curves(stage.folder, title, length_only=result.measures["length_baseline"]["held_out"])
 
 
-def _train(stage: OpenStage) -> Result:
+def _train(stage: OpenStage, watch: Any) -> Result:
     context, settings = stage.context, stage.context.recipe.dpo
     folder, start = data_folder(context), context.folder / "sft" / "adapter"
     own = pair_rows(read_records(folder / "pairs.jsonl", PreferencePair))
@@ -51,98 +77,45 @@ def _train(stage: OpenStage) -> Result:
     tokenizer = load_tokenizer(student)
     held_out_rows = pair_rows(read_records(folder / "held_out_pairs.jsonl", PreferencePair))
     data = prepare_data(stage, [*own, *mixed.rows], mixed.refused, held_out_rows, tokenizer)
-    say(f"dpo: {len(data.train.rows)} pairs, {data.train.tokens} tokens, on {device.name}")
-    base = load_model(student, settings.quantization, device)
+    execution = of_first(choose_execution(stage, settings, student_shape(student), device, data.train))
+    say(f"dpo: {len(data.train.rows)} pairs, {data.train.tokens} tokens, on {device.name} ({execution.short})")
+    base = load_model(student, settings.quantization, device, execution.precision, execution.attention)
     model = adapters.load_adapter(base, start, student, trainable=True)
-    with watching(stage, settings) as watch:
-        trainer = _trainer(Parts(stage, model, tokenizer, student, device), data, watch)
-        write_atomic(stage.folder / "loss_mask.txt", check_rows(trainer, data.train, tokenizer, student).encode())
-        reference = adapters.snapshot(trainer.model, adapters.REFERENCE)
-        loop = Loop(stage, trainer, watch)
-        trained = run_loop(loop, before=partial(check_start, trainer), after=partial(_held_out, trainer, data))
-        guards.check_reference_kept(reference, adapters.weights(trainer.model, adapters.REFERENCE))
+    trainer, facts = pair_trainer(Parts(stage, model, tokenizer, student, device, execution), data, watch)
+    trained = run_loop(Loop(stage, trainer, watch), before=partial(_start, trainer, stage), after=trainer.evaluate)
+    guards.check_reference_kept(trained.before["reference_sha256"], sha256_file(stage.folder / REFERENCE))
     files = adapters.save_adapter(trainer.model, tokenizer, student, stage.folder / "adapter")
-    shown = measures(trained, trainer.model, device) | _figures(trained, settings.beta)
+    shown = measures(trained, trainer.model, trainer.keeper.execution) | {
+        **_figures(trained, settings),
+        **facts,
+        "checkpoints": chain(stage.folder),
+        **beside(trainer, trained, device),
+    }
     _say_figures(shown)
-    outputs = [*files, stage.folder / "loss_mask.txt", stage.folder / "dropped.jsonl"]
+    outputs = [*files, *(stage.folder / name for name in ("loss_mask.txt", "dropped.jsonl", "log.jsonl", REFERENCE))]
     return Result(outputs, data.counts, data.dropped, token_counts(data, trained), device=device.name, measures=shown)
 
 
-def _trainer(parts: Parts, data: Data, watch: Any) -> Any:
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+def _start(trainer: Any, stage: OpenStage) -> dict[str, Any]:
+    """Prove that the policy is its reference, then measure the held-out pairs."""
+    from jobs.train.start import prove_start
 
-    settings = parts.stage.context.recipe.dpo
-    before = adapters.snapshot(parts.model)
-    trainer = DPOTrainer(
-        model=parts.model,
-        args=DPOConfig(
-            **common_arguments(settings, parts, len(data.held_out.rows)),
-            beta=settings.beta,
-            loss_type=[settings.loss_type],
-            disable_dropout=True,
-            precompute_ref_log_probs=False,
-        ),
-        train_dataset=Dataset.from_list([row.for_trl() for row in data.train.rows]),
-        eval_dataset=Dataset.from_list([row.for_trl() for row in data.held_out.rows]) if data.held_out.rows else None,
-        processing_class=parts.tokenizer,
-        callbacks=[watch],
-    )
-    adapters.restore(trainer.model, before)  # TRL rounds the policy, not the reference, to bf16 over 4-bit weights
-    finish_setup(trainer, parts)
-    return trainer
+    proof = prove_start(trainer, stage.context.folder / "sft" / "adapter", stage.context.runs / STORE)
+    return proof | {"reference_sha256": sha256_file(stage.folder / REFERENCE), "held_out": trainer.evaluate()}
 
 
-def check_start(trainer: Any) -> dict[str, Any]:
-    """Prove that the policy starts as the reference: equal bits, and margins of exactly 0 on one batch.
-
-    Raises:
-        DataError: it does not; training would optimize against another model than the SFT model.
-    """
-    policy = adapters.weights(trainer.model, adapters.POLICY)
-    reference = adapters.weights(trainer.model, adapters.REFERENCE)
-    guards.check_same_adapters(policy, reference)
-    rows = trainer.train_dataset.select(
-        range(min(len(trainer.train_dataset), trainer.args.per_device_train_batch_size))
-    )
-    metrics = trainer.evaluate(eval_dataset=rows)
-    guards.check_start(metrics)
-    return {"loss": metrics["eval_loss"], "margin": metrics["eval_rewards/margins"]}
-
-
-def _held_out(trainer: Any, data: Data) -> dict[str, Any]:
-    if not data.held_out.rows:
-        return {}
-    metrics = trainer.evaluate()
-    names = (
-        "rewards/accuracies",
-        "rewards/margins",
-        "rewards/chosen",
-        "rewards/rejected",
-        "logps/chosen",
-        "logps/rejected",
-    )
-    return {"loss": metrics["eval_loss"]} | {name: metrics[f"eval_{name}"] for name in names}
-
-
-def _figures(trained: Trained, beta: float) -> dict[str, Any]:
-    """Held-out figures. The reference is the start, so log-probabilities before follow from the rewards after."""
-    after = trained.after
-    figures: dict[str, Any] = {
-        "start_loss": trained.before["loss"],
-        "start_margin": trained.before["margin"],
-        "held_out_loss_after": after.get("loss"),
-        "held_out_accuracy_before": 0.0 if after else None,
-        "held_out_accuracy_after": after.get("rewards/accuracies"),
-        "held_out_margin_before": 0.0 if after else None,
-        "held_out_margin_after": after.get("rewards/margins"),
+def _figures(trained: Trained, settings: DpoSettings) -> dict[str, Any]:
+    """Held-out figures before and after, and whether the chosen answers became less likely."""
+    before, after = trained.before["held_out"], trained.after
+    figures: dict[str, Any] = {f"start_{name}": trained.before[name] for name in ("loss", "margin", "reference_error")}
+    for name, shown in SHOWN.items():
+        figures[f"held_out_{shown}_before"], figures[f"held_out_{shown}_after"] = before.get(name), after.get(name)
+    figures |= {"held_out_before": before, "held_out_after": after}
+    gained, margin = displaced(after, trained.history)
+    return figures | {
+        "chosen_logp_per_token_gained": gained,
+        "likelihood_displacement": alarm(gained, margin, "sft" in settings.loss_type) is not None,
     }
-    for side in ("chosen", "rejected"):
-        reward, now = after.get(f"rewards/{side}"), after.get(f"logps/{side}")
-        figures[f"held_out_{side}_reward_after"] = reward
-        figures[f"held_out_{side}_logp_before"] = None if now is None or reward is None else now - reward / beta
-        figures[f"held_out_{side}_logp_after"] = now
-    return figures
 
 
 def _say_figures(shown: dict[str, Any]) -> None:
@@ -151,9 +124,8 @@ def _say_figures(shown: dict[str, Any]) -> None:
         say(line + "not measured (no held-out pairs)")
         return
     before, after = shown["held_out_chosen_logp_before"], shown["held_out_chosen_logp_after"]
+    length = shown["length_baseline"]
     say(
-        line + f"accuracy {shown['held_out_accuracy_after']:.3f}, margin {shown['held_out_margin_after']:.4f}, "
-        f"log-probability of chosen {before:.2f} → {after:.2f}"
+        line + f"accuracy {shown['held_out_accuracy_after']:.3f} ({length['rule']} alone {length['held_out']:.3f}), "
+        f"margin {shown['held_out_margin_after']:.4f}, log-probability of chosen {before:.2f} → {after:.2f}"
     )
-    if after < before:
-        say("dpo: the chosen answers became less likely (likelihood displacement); a lower dpo.learning_rate helps")

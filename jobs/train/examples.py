@@ -6,8 +6,9 @@ This is the only place that shapes data for TRL: `prompt` plus `completion` for 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.common.data_stage import data_stage
@@ -34,6 +35,11 @@ class Row:
     record: dict[str, Any]
     """The row as it was read, for dropped.jsonl."""
 
+    @property
+    def mixed_in(self) -> bool:
+        """True for a row of somebody else's data."""
+        return self.principle_id == "mix_in"
+
     def for_trl(self) -> dict[str, Any]:
         """What goes into the dataset."""
         return {"id": self.id, "prompt": self.prompt, **self.answers}
@@ -57,6 +63,8 @@ class Fitted:
     """Rows that stay but lose their end."""
     tokens: int
     """Tokens of the kept rows, prompts included; a pair counts both sides."""
+    longest: int
+    """Tokens of the longest kept row, a pair's sides together; 0 where there is none."""
 
 
 def sft_rows(examples: Sequence[SftExample]) -> list[Row]:
@@ -115,8 +123,9 @@ def fit(rows: Sequence[Row], tokenizer: Any, max_length: int) -> Fitted:
     kept: list[Row] = []
     dropped: list[Dropped] = []
     cut: list[Dropped] = []
-    tokens = 0
-    for row in rows:
+    sizes: list[int] = []
+    for given in rows:
+        row = ended_earlier(given, tokenizer, max_length) if given.mixed_in else given
         if marker := _special_token(row, tokenizer):
             dropped.append(row.drop("special_token", f"the text holds {marker}, which ends or opens a turn"))
             continue
@@ -125,25 +134,39 @@ def fit(rows: Sequence[Row], tokenizer: Any, max_length: int) -> Fitted:
         if prompt >= max_length:
             dropped.append(row.drop("prompt_too_long", f"prompt of {prompt} tokens, max_length {max_length}"))
             continue
+        if max(lengths) > max_length and row.mixed_in:
+            dropped.append(row.drop("mix_in_too_long", f"{max(lengths)} tokens, max_length {max_length}"))
+            continue
         if max(lengths) > max_length:
             cut.append(row.drop("truncated", f"{max(lengths)} tokens, cut to {max_length}; the rest is trained"))
         kept.append(row)
-        tokens += sum(min(length, max_length) for length in lengths)
-    return Fitted(kept, dropped, cut, tokens)
+        sizes.append(sum(min(length, max_length) for length in lengths))
+    return Fitted(kept, dropped, cut, sum(sizes), max(sizes, default=0))
+
+
+def ended_earlier(row: Row, tokenizer: Any, max_length: int) -> Row:
+    """A conversation that is too long, ended at its last answer that fits; a row without such an answer as it is."""
+    if "completion" not in row.answers:
+        return row
+    turns = row.prompt + row.answers["completion"]
+    ends = [at for at, turn in enumerate(row.prompt) if at > 0 and turn["role"] == "assistant"]
+    while ends and len(encode(tokenizer, turns)) > max_length:
+        turns = turns[: ends.pop() + 1]
+    return replace(row, prompt=turns[:-1], answers={"completion": turns[-1:]})
 
 
 def require_few_lost(fitted: Fitted, context: RunContext, section: str) -> None:
-    """Stop where too many rows were dropped or cut.
+    """Stop where too many of our own rows were dropped or cut.
 
     Raises:
         DataError: more than 5 % were; names counts, the limit and the next command.
     """
-    lost = len(fitted.dropped) + len(fitted.cut)
-    rows_in = len(fitted.rows) + len(fitted.dropped)
-    if not rows_in or lost / rows_in <= MAX_LOST:
+    dropped, cut = ([it for it in lost if it.principle_id != "mix_in"] for lost in (fitted.dropped, fitted.cut))
+    rows_in = sum(not row.mixed_in for row in fitted.rows) + len(dropped)
+    if not rows_in or (len(dropped) + len(cut)) / rows_in <= MAX_LOST:
         return
     now = getattr(context.recipe, section).max_length
-    counts = f"{len(fitted.dropped)} dropped and {len(fitted.cut)} cut of {rows_in} rows"
+    counts = f"{len(dropped)} dropped and {len(cut)} cut of {rows_in} rows"
     raise DataError(
         f"{section}: {counts}, over {MAX_LOST:.0%}, with {section}.max_length={now} "
         f"(named in {context.folder / section / 'dropped.jsonl'}). "
@@ -160,7 +183,8 @@ def encode(tokenizer: Any, messages: Messages, ask: bool = False) -> list[int]:
 def _special_token(row: Row, tokenizer: Any) -> str | None:
     texts = [message["content"] for part in (row.prompt, *row.answers.values()) for message in part]
     written = [token for token in tokenizer.get_added_vocab() if token in tokenizer.chat_template]  # such as [/INST]
-    known = (*tokenizer.all_special_tokens, *written)
+    spelled = re.findall(r"<\|\w+\|>", tokenizer.chat_template)  # Zephyr's turns are plain text to the vocabulary
+    known = (*tokenizer.all_special_tokens, *written, *spelled)
     return next((token for token in known if any(token in text for text in texts)), None)
 
 

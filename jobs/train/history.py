@@ -7,28 +7,26 @@ from typing import Any
 
 History = list[dict[str, Any]]
 
-SHOWN = ("step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens", "rewards/accuracies", "rewards/margins")
-
 
 def steps(history: History) -> History:
     """The entries of optimizer steps, without evaluations and the closing summary."""
     return [entry for entry in history if "loss" in entry]
 
 
-def log_lines(history: History) -> bytes:
-    """log.jsonl: one line per optimizer step."""
-    lines = [{key: entry[key] for key in SHOWN if key in entry} for entry in steps(history)]
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+def log_line(entry: dict[str, Any]) -> bytes:
+    """An entry as a line of log.jsonl (jobs/train/logged.py), its step in front."""
+    return (json.dumps({"step": entry["step"]} | entry) + "\n").encode()
+
+
+def step_figures(entry: dict[str, Any]) -> dict[str, float]:
+    """What a tracker is given of an optimizer step."""
+    named = {"num_tokens": "tokens"}
+    return {named.get(name, name): float(value) for name, value in entry.items() if name not in ("step", "rows")}
 
 
 def tokens_seen(history: History) -> int:
-    """Tokens of every whole step, prompts included; the trainer's own counter starts again at 0 on every resume."""
-    seen, before = 0, 0
-    for entry in steps(history):
-        now = int(entry.get("num_tokens", 0))
-        seen += now - before if now >= before else now
-        before = now
-    return seen
+    """Tokens of every whole step so far, prompts included, those before a resume too."""
+    return next((int(entry["num_tokens"]) for entry in reversed(history) if "num_tokens" in entry), 0)
 
 
 def first_and_last_loss(history: History) -> dict[str, float | None]:
@@ -41,3 +39,8 @@ def first_and_last_loss(history: History) -> dict[str, float | None]:
         "train_loss_first_third": sum(losses[:third]) / third if losses else None,
         "train_loss_last_third": sum(losses[-third:]) / third if losses else None,
     }
+
+
+def held_out_losses(history: History) -> list[tuple[int, float]]:
+    """(step, loss) of every held-out evaluation during and after training."""
+    return [(int(entry["step"]), float(entry["eval_loss"])) for entry in history if "eval_loss" in entry]

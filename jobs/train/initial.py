@@ -24,8 +24,9 @@ from jobs.common.records import RedTeamPrompt
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
 from jobs.train.answered import Answered
 from jobs.train.answers import Sampling, answer_batches
-from jobs.train.device import Device, choose_device, libraries
+from jobs.train.device import Device, choose_device, choose_precision, libraries
 from jobs.train.respond import response
+from jobs.train.stopping import StopFlag, sigterm_sets
 from jobs.train.student import (
     end_of_turn,
     find_student,
@@ -99,16 +100,14 @@ def _answer(stage: OpenStage, prompts: Sequence[RedTeamPrompt]) -> None:
 
 
 def _answer_missing(stage: OpenStage, prompts: Sequence[RedTeamPrompt], answered: Answered, device: Device) -> None:
-    from jobs.train.watch import StopFlag, sigterm_sets
-
     context, flag = stage.context, StopFlag()
     student = find_student(context, load_fetched(context))
     tokenizer = load_tokenizer(student)
-    model = load_model(student, "none", device)
+    model = load_model(student, "none", device, choose_precision("auto", device), "sdpa")
     set_special_tokens(model, tokenizer, end_of_turn(tokenizer, student))
     known = {i for i, prompt in enumerate(prompts) if prompt.id in answered.by_id}
     texts = [prompt.prompt for prompt in prompts]
-    with StageProgress(STAGE, stage.folder) as progress, sigterm_sets(flag):
+    with StageProgress(STAGE, stage.folder) as progress, sigterm_sets(flag), flag.waits():
         for batch in answer_batches(model, tokenizer, texts, _sampling(context), known):
             answered.append([response(prompts[i], answer, "base", student.name) for i, answer in batch.items()])
             progress.update("base", len(answered.by_id), total=len(prompts))

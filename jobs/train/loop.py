@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,15 +11,16 @@ from typing import Any
 
 from jobs.common.console import StageProgress, say
 from jobs.common.errors import StoppedError
-from jobs.common.jsonl import read_json, write_atomic, write_json
-from jobs.common.settings import TrainSettings
+from jobs.common.jsonl import read_json, write_json
+from jobs.common.settings import DpoSettings, SftSettings
 from jobs.common.stage import OpenStage
 from jobs.train import adapters, checkpoints
 from jobs.train.data import Data
-from jobs.train.device import Device
-from jobs.train.history import History, first_and_last_loss, log_lines, tokens_seen
-
-CHECKPOINTS = "checkpoints"
+from jobs.train.execution import Execution
+from jobs.train.history import History, first_and_last_loss, held_out_losses, tokens_seen
+from jobs.train.logged import cut_log
+from jobs.train.stopping import StopFlag
+from jobs.train.together import is_first, of_first
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,20 @@ class Trained:
 
 
 @contextmanager
-def watching(stage: OpenStage, settings: TrainSettings) -> Iterator[Any]:
-    """Show progress and let SIGTERM ask for a checkpoint while a trainer is built and run."""
-    from jobs.train.watch import StopFlag, Watch, sigterm_sets
+def watching(stage: OpenStage, settings: SftSettings | DpoSettings, flag: StopFlag) -> Iterator[Any]:
+    """Show progress and write figures down while rows are prepared and a trainer is built and run."""
+    from jobs.train.tracking import open_tracker
+    from jobs.train.watch import Watch
 
-    flag = StopFlag()
-    with StageProgress(stage.plan.name, stage.folder) as progress, sigterm_sets(flag):
-        yield Watch(flag, progress, stage.folder / "log.jsonl", settings.save_minutes * 60)
+    section, context = stage.plan.name, stage.context
+    shown = settings.model_dump(mode="json") | {"seed": context.recipe.seed}
+    tracker = open_tracker(context.recipe.tracker, stage.folder, context.run, section, shown)
+    try:
+        with StageProgress(section, stage.folder) as progress:
+            log, save_s = stage.folder / "log.jsonl", settings.save_minutes * 60
+            yield Watch(flag, progress, log, tracker, save_s, settings.evaluations)
+    finally:
+        tracker.close()
 
 
 def run_loop(loop: Loop, before: Callable[[], dict[str, Any]], after: Callable[[], dict[str, Any]]) -> Trained:
@@ -63,43 +70,61 @@ def run_loop(loop: Loop, before: Callable[[], dict[str, Any]], after: Callable[[
     Raises:
         StoppedError: SIGTERM came; a checkpoint is left, no adapter and no manifest.
     """
-    from transformers import set_seed
+    try:
+        return _run(loop, before, after)
+    except StoppedError as stopped:
+        if not loop.watch.flag.asked:  # a full disk, not SIGTERM
+            raise
+        raise StoppedError(_stopped_line(loop.stage)) from stopped
 
-    folder, trainer = loop.stage.folder / CHECKPOINTS, loop.trainer
-    checkpoint = checkpoints.newest_checkpoint(folder)
-    figures = folder / "before.json"
+
+def _run(loop: Loop, before: Callable[[], dict[str, Any]], after: Callable[[], dict[str, Any]]) -> Trained:
+    from transformers import TrainerState, set_seed
+
+    stage, trainer = loop.stage, loop.trainer
+    newest = checkpoints.newest_checkpoint(stage.folder / checkpoints.CHECKPOINTS) if is_first() else None
+    checkpoint = of_first(newest)
+    step = checkpoints.step_of(checkpoint) if checkpoint else None
+    cut_log(stage.folder / "log.jsonl", step or 0)
+    figures = stage.folder / "before.json"
     if not figures.exists():
         write_json(figures, before())
-    step = checkpoints.step_of(checkpoint) if checkpoint else None
-    set_seed(loop.stage.context.recipe.seed)  # evaluation may have drawn numbers
+    set_seed(stage.context.recipe.seed)  # evaluation may have drawn numbers
     began = time.monotonic()
     if checkpoint:
-        say(f"{loop.stage.plan.name}: going on from step {step} ({checkpoint})")
+        say(f"{stage.plan.name}: going on from step {step} ({checkpoint})")
     if checkpoint and _is_last(checkpoint):
         adapters.load_values(trainer.model, checkpoint)
-        history = read_json(checkpoint / "trainer_state.json")["log_history"]
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        history = list(trainer.state.log_history)
     train_s = time.monotonic() - began
-    if loop.watch.stopped:
-        raise StoppedError(_stopped_line(loop, int(trainer.state.global_step)))
-    write_atomic(loop.stage.folder / "log.jsonl", log_lines(history))
-    return Trained(read_json(figures), after(), history, step, train_s)
+    loop.watch.heed()
+    trained = Trained(read_json(figures), after(), list(trainer.state.log_history), step, train_s)
+    cut_log(stage.folder / "log.jsonl", int(trainer.state.global_step))
+    return trained
 
 
-def measures(trained: Trained, model: Any, device: Device) -> dict[str, Any]:
-    """Figures that both stages report."""
+def measures(trained: Trained, model: Any, execution: Execution) -> dict[str, Any]:
+    """Figures that both stages report.
+
+    Args:
+        trained: what the loop left.
+        model: the trained model.
+        execution: how the stage ran, in the end.
+    """
     seen = tokens_seen(trained.history)
     return {
         **first_and_last_loss(trained.history),
+        "held_out_losses": held_out_losses(trained.history),
         "steps": max((int(entry.get("step", 0)) for entry in trained.history), default=0),
         "resumed_from_step": trained.resumed_from,
         "train_s": round(trained.train_s, 3),
         "tokens_per_s": round(seen / trained.train_s, 1) if trained.resumed_from is None else None,
         "trainable_parameters": adapters.trainable_parameters(model),
-        "weights_dtype": device.dtype_name,
+        "weights_dtype": {"bf16": "bfloat16", "fp32": "float32"}[execution.precision],
         "adapter_dtype": "float32",
+        "execution": execution.figures,
     }
 
 
@@ -108,16 +133,14 @@ def token_counts(data: Data, trained: Trained) -> dict[str, int]:
     return {"rows": data.train.tokens, "seen": tokens_seen(trained.history)}
 
 
-def remove_checkpoints(stage: OpenStage) -> None:
-    """The finished adapter replaces them; called after the manifest is written."""
-    shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
-
-
 def _is_last(checkpoint: Path) -> bool:
     state = read_json(checkpoint / "trainer_state.json")
     return bool(state["global_step"] >= state["max_steps"])
 
 
-def _stopped_line(loop: Loop, step: int) -> str:
-    saved = f"a checkpoint of step {step} is saved" if step else "no step had ended, so nothing is saved"
-    return f"{loop.stage.plan.name}: stopped by SIGTERM; {saved}. Run the same command to go on."
+def _stopped_line(stage: OpenStage) -> str:
+    kept = checkpoints.kept_checkpoints(stage.folder)
+    saved = "no step had ended, so nothing is saved"
+    if kept:
+        saved = f"a checkpoint of step {checkpoints.step_of(kept[0])} is saved"
+    return f"{stage.plan.name}: stopped by SIGTERM; {saved}. Run the same command to go on."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jobs.common.ledger import Ledger
 from jobs.common.records import Dropped
 from jobs.common.settings import MixInSettings
 from jobs.common.stage import RunContext
-from jobs.common.table_files import NotJson, records
+from jobs.common.table_files import NotJson, records, row_numbers
 from jobs.train.examples import Messages, Row, said, user_texts
 
 
@@ -26,14 +26,16 @@ class Mixed:
 
     rows: list[Row]
     refused: list[Dropped]
-    """Rows that hold a held-out prompt, or nearly so."""
+    """Rows that were drawn and must not be trained; others were drawn in their place."""
 
 
 ANSWERS = {"sft": ("completion",), "dpo": ("chosen", "rejected")}
 
 
 def mixed_rows(context: RunContext, fetched: Fetched, section: str, own: Sequence[Row], ledger: Ledger) -> Mixed:
-    """Rows of every mix-in of a section, and the rows refused because they hold a held-out prompt, or nearly so.
+    """Rows of every mix-in of a section: `weight` times as many as our own, drawn with the seed.
+
+    A row with a held-out prompt (or nearly so), an empty answer, or the same answer on both sides is drawn again.
 
     Raises:
         ConfigError: a test split, or a mix-in that fetch did not bring.
@@ -42,22 +44,43 @@ def mixed_rows(context: RunContext, fetched: Fetched, section: str, own: Sequenc
     rows: list[Row] = []
     refused: list[Dropped] = []
     for settings in getattr(context.recipe, section).mix_in:
-        clean: list[Row] = []
-        for row in read_rows(_file(context, fetched, settings), section, settings):
-            if hit := ledger.held_out_hit(user_texts(row.prompt)):
-                refused.append(row.drop("held_out_prompt", f"its prompt {hit}"))
-            else:
-                clean.append(row)
-        rows += _sample(clean, settings, len(own), context.recipe.seed)
+        path, wanted = _file(context, fetched, settings), round(settings.weight * len(own))
+        left = _shuffled(path, settings, context.recipe.seed)
+        taken: list[Row] = []
+        while left and len(taken) < wanted:
+            drawn, left = left[: wanted - len(taken)], left[wanted - len(taken) :]
+            found = read_rows(path, section, settings, drawn)
+            faults = [_fault(row, ledger) for row in found]
+            refused += [fault for fault in faults if fault]
+            taken += [row for row, fault in zip(found, faults, strict=True) if fault is None]
+        if len(taken) < wanted:
+            say(f"mix_in {settings.dataset}: {wanted} rows wanted (weight {settings.weight}), all {len(taken)} taken")
+        rows += taken
     return Mixed(rows, refused)
 
 
-def read_rows(path: Path, section: str, settings: MixInSettings) -> list[Row]:
-    """Every row of one file, in the shape a section trains on."""
-    return [
-        _row(record, f"mix_in:{settings.dataset}:{number}", section, f"{path}:{number}")
-        for number, record in _whole(path)
-    ]
+def read_rows(path: Path, section: str, settings: MixInSettings, numbers: Sequence[int]) -> list[Row]:
+    """The rows of one file with these numbers (from 1), in that order, in the shape a section trains on."""
+    found = {
+        number: _row(record, f"mix_in:{settings.dataset}:{number}", section, f"{path}:{number}")
+        for number, record in records(path, set(numbers))
+    }
+    return [found[number] for number in numbers]
+
+
+def _shuffled(path: Path, settings: MixInSettings, seed: int) -> list[int]:
+    numbers = row_numbers(path)
+    return random.Random(f"{seed}:{settings.dataset}:{settings.split}").sample(numbers, len(numbers))
+
+
+def _fault(row: Row, ledger: Ledger) -> Dropped | None:
+    answers = [answer[-1]["content"].strip() for answer in row.answers.values()]
+    if not all(answers):
+        return row.drop("empty_answer", "an answer without text")
+    if len(answers) == 2 and answers[0] == answers[1]:
+        return row.drop("same_answer", "chosen and rejected are the same text")
+    hit = ledger.held_out_hit(user_texts(row.prompt))
+    return row.drop("held_out_prompt", f"its prompt {hit}") if hit else None
 
 
 def _file(context: RunContext, fetched: Fetched, settings: MixInSettings) -> Path:
@@ -75,24 +98,11 @@ def _file(context: RunContext, fetched: Fetched, settings: MixInSettings) -> Pat
     return path
 
 
-def _sample(rows: list[Row], settings: MixInSettings, own: int, seed: int) -> list[Row]:
-    wanted = round(settings.weight * own)
-    if wanted > len(rows):
-        say(f"mix_in {settings.dataset}: {wanted} rows wanted (weight {settings.weight}), all {len(rows)} taken")
-        return rows
-    return random.Random(f"{seed}:{settings.dataset}:{settings.split}").sample(rows, wanted)
-
-
-def _whole(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, record in records(path):
-        if isinstance(record, NotJson):
-            raise DataError(f"{path}:{number}: not JSON ({record.why}).")
-        if not isinstance(record, dict):
-            raise DataError(f"{path}:{number}: expected an object, found {type(record).__name__}.")
-        yield number, record
-
-
-def _row(record: dict[str, Any], row_id: str, section: str, where: str) -> Row:
+def _row(record: Any, row_id: str, section: str, where: str) -> Row:
+    if isinstance(record, NotJson):
+        raise DataError(f"{where}: not JSON ({record.why}).")
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected an object, found {type(record).__name__}.")
     names = ANSWERS[section]
     if section == "sft" and record.get("messages"):
         conversation = _messages(record["messages"], "user", where)

@@ -8,30 +8,21 @@ initial.py.)
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.common.console import StageProgress, say
 from jobs.common.data_stage import data_folder, data_stage
 from jobs.common.errors import DataError
-from jobs.common.fetched import load_fetched
 from jobs.common.jsonl import read_records, write_atomic, write_records
 from jobs.common.records import HeldOutPrompt, RedTeamPrompt, Response, System
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
-from jobs.train import adapters
 from jobs.train.answers import Answer, Sampling, answer_batches
-from jobs.train.device import choose_device, libraries
+from jobs.train.device import libraries
 from jobs.train.page import SYSTEMS, print_side_by_side, write_page
-from jobs.train.student import (
-    end_of_turn,
-    find_student,
-    load_model,
-    load_tokenizer,
-    set_special_tokens,
-    template_sha256,
-)
+from jobs.train.speakers import load_speaker, weights_of
+from jobs.train.student import template_sha256
 
 SECTION = "respond"
 
@@ -42,7 +33,6 @@ def run(context: RunContext) -> None:
     ingredients = {
         "respond": recipe.respond.model_dump(mode="json", exclude={"show"}),
         "student": recipe.student.model_dump(mode="json"),
-        "quantization": recipe.dpo.quantization,
         "chat_template_sha256": template_sha256(recipe.student.chat_template),
     }
     plan = StagePlan(SECTION, ingredients, parents=("fetch", data_stage(context), "sft", "dpo"), lock="cuda")
@@ -62,27 +52,23 @@ def _respond(stage: OpenStage) -> None:
             f"{path}: 0 prompts to answer. "
             f"Run: {context.command('generate', '--redo', '--set generate.held_out_fraction=0.2')}"
         )
-    device, student = choose_device(), find_student(context, load_fetched(context))
-    tokenizer = load_tokenizer(student)
-    model = load_model(student, context.recipe.dpo.quantization, device)
-    set_special_tokens(model, tokenizer, end_of_turn(tokenizer, student))
-    for name in ("sft", "dpo"):
-        model = adapters.load_adapter(model, context.folder / name / "adapter", student, name=name)
+    speaker = load_speaker(context, ("sft", "dpo"), weights_of(context, "dpo"))
+    texts = [it.prompt for it in prompts]
     sampling = Sampling(settings.max_new_tokens, settings.batch_size)
     responses: list[Response] = []
     with StageProgress(SECTION, stage.folder) as progress:
         for system in SYSTEMS:
             answers: dict[int, Answer] = {}
-            with _speaking_as(model, system):
-                for batch in answer_batches(model, tokenizer, [it.prompt for it in prompts], sampling):
+            with speaker.speaking_as(system):
+                for batch in answer_batches(speaker.model, speaker.tokenizer, texts, sampling):
                     answers |= batch
                     progress.update(system, len(answers), total=len(prompts))
-            responses += [response(it, answers[i], system, student.name) for i, it in enumerate(prompts)]
+            responses += [response(it, answers[i], system, speaker.student.name) for i, it in enumerate(prompts)]
     paths = [stage.folder / name for name in ("responses.jsonl", "responses.parquet", "page.md")]
     write_records(paths[0], responses)
     _write_parquet(paths[1], responses)
     write_page(paths[2], responses, context.run)
-    stage.finish(_result(paths, responses, device.name))
+    stage.finish(_result(paths, responses, speaker.device.name))
     print_side_by_side(responses, settings.show)
     say(f"respond: {len(prompts)} prompts, {len(responses)} answers in {stage.folder}")
 
@@ -100,17 +86,6 @@ def response(prompt: HeldOutPrompt | RedTeamPrompt, answer: Answer, system: Syst
         model=student if system == "base" else f"{student}+{system}",
         prompt_version=prompt.prompt_version,
     )
-
-
-@contextmanager
-def _speaking_as(model: Any, system: System) -> Iterator[None]:
-    """The model answers as one system while this is open."""
-    if system == "base":
-        with model.disable_adapter():
-            yield
-        return
-    model.set_adapter(system)
-    yield
 
 
 def _write_parquet(path: Path, responses: Sequence[Response]) -> None:

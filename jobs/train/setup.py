@@ -10,8 +10,9 @@ from jobs.common.errors import DataError
 from jobs.common.settings import DpoSettings, SftSettings
 from jobs.common.stage import OpenStage, RunContext
 from jobs.train import guards
-from jobs.train.device import Device, without_compiled_kernels
+from jobs.train.device import Device
 from jobs.train.examples import Fitted, Row, encode
+from jobs.train.execution import Execution
 from jobs.train.student import Student, end_of_turn, set_special_tokens, template_sha256
 
 
@@ -24,24 +25,30 @@ class Parts:
     tokenizer: Any
     student: Student
     device: Device
+    execution: Execution
+
+
+OUTSIDE = {"micro_batch_tokens", "gradient_checkpointing", "save_minutes", "evaluations"}
+"""Settings that are not part of the fingerprint; the manifest has what they came to."""
 
 
 def ingredients(context: RunContext, section: str) -> dict[str, Any]:
-    """What can change a training stage's output, besides its inputs; `save_minutes` cannot."""
+    """What can change a training stage's output, besides its inputs.
+
+    How often it saves and evaluates cannot; how its rows are packed and recomputed changes it only by rounding.
+    """
     recipe = context.recipe
     return {
-        section: getattr(recipe, section).model_dump(mode="json", exclude={"save_minutes"}),
+        section: getattr(recipe, section).model_dump(mode="json", exclude=OUTSIDE),
         "student": recipe.student.model_dump(mode="json"),
         "seed": recipe.seed,
         "chat_template_sha256": template_sha256(recipe.student.chat_template),
     }
 
 
-def common_arguments(settings: SftSettings | DpoSettings, parts: Parts, held_out: int) -> dict[str, Any]:
+def common_arguments(settings: SftSettings | DpoSettings, parts: Parts) -> dict[str, Any]:
     """Arguments that SFTConfig and DPOConfig share, by TRL's names."""
     stage, device = parts.stage, parts.device
-    # TRL averages over batches: equal batches make that the average over rows.
-    eval_batch = max(size for size in range(1, settings.batch_size + 1) if held_out % size == 0)
     return {
         "output_dir": str(stage.folder / "checkpoints"),
         "seed": stage.context.recipe.seed,
@@ -52,15 +59,14 @@ def common_arguments(settings: SftSettings | DpoSettings, parts: Parts, held_out
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": settings.batch_size,
-        "per_device_eval_batch_size": eval_batch,
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_accumulation_steps": 1,  # a step's forward passes are Stepping's
+        "gradient_checkpointing": False,  # finish_setup turns it on where the execution has it
         "max_length": settings.max_length,
         "max_grad_norm": 1.0,
         "optim": "adamw_torch_fused",
-        "bf16": device.kind == "cuda",
+        "bf16": False,  # no autocast: the frozen weights set the dtype, and the engine casts the adapters
         "use_cpu": device.kind == "cpu",
-        "dataloader_pin_memory": device.kind == "cuda",
+        "dataloader_pin_memory": False,  # batches are row numbers
         "logging_steps": 1,
         "save_strategy": "no",  # the watch decides when
         "eval_strategy": "no",
@@ -71,10 +77,21 @@ def common_arguments(settings: SftSettings | DpoSettings, parts: Parts, held_out
 
 
 def finish_setup(trainer: Any, parts: Parts) -> None:
-    """Make model and tokenizer agree on padding and on what ends an answer; only the watch shows progress."""
+    """Prepare the model for packed passes and make it agree with the tokenizer; only the watch shows progress.
+
+    Every operation is deterministic from here on, so that a resumed run is equal to the bit on a GPU too.
+    """
+    import torch
     from transformers import PrinterCallback
 
-    without_compiled_kernels()
+    from jobs.train.engine.prepare import prepare_model
+    from jobs.train.keeper import recompute_activations
+
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    prepare_model(trainer.model, parts.execution.compiled, sharded=trainer.is_fsdp_enabled)
+    if parts.execution.gradient_checkpointing:
+        recompute_activations(trainer.model)
     trainer.remove_callback(PrinterCallback)
     set_special_tokens(trainer.model, parts.tokenizer, end_of_turn(parts.tokenizer, parts.student))
     guards.check_padding(trainer.model.generation_config, parts.tokenizer.pad_token_id)

@@ -1,12 +1,11 @@
 """Train the SFT adapter on prompts and revisions: `cai sft`.
 
-Settings → TRL's SFTConfig → SFTTrainer → adapter. Reads fetch and generate (or repair), writes adapter/, loss_mask.txt
-and log.jsonl.
+Settings → TRL's SFTConfig → PackedSftTrainer → adapter. Reads fetch and generate (or repair), writes adapter/,
+loss_mask.txt, execution.json and log.jsonl.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
 from jobs.common.console import say
@@ -14,15 +13,21 @@ from jobs.common.data_stage import data_folder, data_stage
 from jobs.common.fetched import load_fetched
 from jobs.common.jsonl import read_records, write_atomic
 from jobs.common.records import SftExample
-from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
+from jobs.common.stage import OpenStage, Result, RunContext, StagePlan
 from jobs.train import adapters
+from jobs.train.beside import beside
+from jobs.train.checkpoints import chain, keep_for_verify
+from jobs.train.curves import draw_curves
 from jobs.train.data import Data, checked_ledger, prepare_data
 from jobs.train.device import choose_device, libraries
 from jobs.train.examples import require_rows, sft_rows
-from jobs.train.loop import Loop, measures, remove_checkpoints, run_loop, token_counts, watching
+from jobs.train.execution import choose_execution
+from jobs.train.loop import Loop, measures, run_loop, token_counts, watching
 from jobs.train.mix_in import mixed_rows
 from jobs.train.setup import Parts, check_rows, common_arguments, finish_setup, ingredients
-from jobs.train.student import find_student, load_model, load_tokenizer
+from jobs.train.stopping import StopFlag, sigterm_sets
+from jobs.train.student import find_student, load_model, load_tokenizer, student_shape
+from jobs.train.together import is_first, of_first, open_together
 
 SECTION: Literal["sft"] = "sft"
 
@@ -30,15 +35,20 @@ SECTION: Literal["sft"] = "sft"
 def run(context: RunContext) -> None:
     """Train the SFT adapter; see the module docstring."""
     plan = StagePlan(SECTION, ingredients(context, SECTION), parents=("fetch", data_stage(context)), lock="cuda")
-    with open_stage(context, plan) as stage:
+    with open_together(context, plan) as stage:
         if stage is None:
             return
-        with libraries(SECTION, context.run):
-            stage.finish(_train(stage))
-        remove_checkpoints(stage)
+        flag = StopFlag()
+        with libraries(SECTION, context.run, stage.folder), sigterm_sets(flag):
+            with watching(stage, context.recipe.sft, flag) as watch:
+                result = _train(stage, watch)
+            stage.finish(result)
+        if is_first():
+            keep_for_verify(stage.folder)
+            draw_curves(stage.folder, f"{context.run} · {SECTION} · {load_fetched(context).student.name}")
 
 
-def _train(stage: OpenStage) -> Result:
+def _train(stage: OpenStage, watch: Any) -> Result:
     context, settings = stage.context, stage.context.recipe.sft
     folder = data_folder(context)
     own = sft_rows(read_records(folder / "sft.jsonl", SftExample))
@@ -49,51 +59,64 @@ def _train(stage: OpenStage) -> Result:
     tokenizer = load_tokenizer(student)
     held_out_rows = sft_rows(read_records(folder / "held_out_sft.jsonl", SftExample))
     data = prepare_data(stage, [*own, *mixed.rows], mixed.refused, held_out_rows, tokenizer)
-    say(f"sft: {len(data.train.rows)} rows, {data.train.tokens} tokens, on {device.name}")
-    base = load_model(student, settings.quantization, device)
+    execution = of_first(choose_execution(stage, settings, student_shape(student), device, data.train))
+    say(f"sft: {len(data.train.rows)} rows, {data.train.tokens} tokens, on {device.name} ({execution.short})")
+    base = load_model(student, settings.quantization, device, execution.precision, execution.attention)
     model = adapters.new_adapter(base, settings.lora, context.recipe.seed)
-    with watching(stage, settings) as watch:
-        trainer = _trainer(Parts(stage, model, tokenizer, student, device), data, watch)
-        write_atomic(stage.folder / "loss_mask.txt", check_rows(trainer, data.train, tokenizer, student).encode())
-        evaluate = partial(_held_out_loss, trainer, data)
-        trained = run_loop(Loop(stage, trainer, watch), before=evaluate, after=evaluate)
+    trainer = _trainer(Parts(stage, model, tokenizer, student, device, execution), data, watch)
+    trained = run_loop(Loop(stage, trainer, watch), before=trainer.evaluate, after=trainer.evaluate)
     files = adapters.save_adapter(trainer.model, tokenizer, student, stage.folder / "adapter")
-    shown = measures(trained, trainer.model, device) | {
+    shown = measures(trained, trainer.model, trainer.keeper.execution) | {
         "held_out_loss_before": trained.before.get("loss"),
         "held_out_loss_after": trained.after.get("loss"),
+        "held_out_before": trained.before,
+        "held_out_after": trained.after,
+        "checkpoints": chain(stage.folder),
+        **beside(trainer, trained, device),
     }
     say(f"sft: loss {shown['train_loss_first']:.4f} → {shown['train_loss_last']:.4f}; held-out {_arrow(shown)}")
-    outputs = [*files, stage.folder / "loss_mask.txt", stage.folder / "dropped.jsonl"]
+    outputs = [*files, *(stage.folder / name for name in ("loss_mask.txt", "dropped.jsonl", "log.jsonl"))]
     return Result(outputs, data.counts, data.dropped, token_counts(data, trained), device=device.name, measures=shown)
 
 
 def _trainer(parts: Parts, data: Data, watch: Any) -> Any:
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
-    settings = parts.stage.context.recipe.sft
+    from jobs.train.keeper import Keeper
+    from jobs.train.sft_trainer import PackedSftTrainer, row_of
+    from jobs.train.shares import Steps
+
+    stage, settings = parts.stage, parts.stage.context.recipe.sft
+    held_out = data.held_out.rows
     before = adapters.snapshot(parts.model)
-    trainer = SFTTrainer(
+    trainer = PackedSftTrainer(
         model=parts.model,
-        args=SFTConfig(
-            **common_arguments(settings, parts, len(data.held_out.rows)),
-            completion_only_loss=True,
-            packing=False,
-        ),
+        args=SFTConfig(**common_arguments(settings, parts), completion_only_loss=True, packing=False),
         train_dataset=Dataset.from_list([row.for_trl() for row in data.train.rows]),
-        eval_dataset=Dataset.from_list([row.for_trl() for row in data.held_out.rows]) if data.held_out.rows else None,
+        eval_dataset=Dataset.from_list([row.for_trl() for row in held_out]) if held_out else None,
         processing_class=parts.tokenizer,
         callbacks=[watch],
     )
     adapters.restore(trainer.model, before)  # TRL rounds them to bf16 over 4-bit weights
     finish_setup(trainer, parts)
+    shown = check_rows(trainer, data.train, parts.tokenizer, parts.student)
+    write_atomic(stage.folder / "loss_mask.txt", shown.encode())
+    rows = [row_of(prepared) for prepared in trainer.train_dataset]
+    trainer.use(
+        rows, [row_of(prepared) for prepared in trainer.eval_dataset or ()], [it.principle_id for it in held_out]
+    )
+    sizes = [len(row.ids) for row in rows]
+    steps = Steps(
+        sizes=sizes,
+        tokens=sizes,
+        scored=sum(len(row.ids) - row.start for row in rows),
+        ids=[row.id for row in data.train.rows],
+        batch_size=settings.batch_size,
+        seed=stage.context.recipe.seed,
+    )
+    trainer.begin(steps, Keeper(stage, parts.execution), watch)
     return trainer
-
-
-def _held_out_loss(trainer: Any, data: Data) -> dict[str, Any]:
-    if not data.held_out.rows:
-        return {}
-    return {"loss": trainer.evaluate()["eval_loss"]}
 
 
 def _arrow(shown: dict[str, Any]) -> str:

@@ -8,17 +8,14 @@ from typing import Any
 
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fetched import Fetched
-from jobs.common.jsonl import sha256_file, sha256_json
+from jobs.common.jsonl import read_json, sha256_file, sha256_json
+from jobs.common.memory import ModelShape, shape_of
 from jobs.common.stage import RunContext
+from jobs.train.chat_templates import TEMPLATES, require_fit, template_text
 from jobs.train.device import Device
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 PAD_CANDIDATES = ("<pad>", "[PAD]", "<|pad|>", "<|endoftext|>", "<|finetune_right_pad_id|>")
 """Names of tokens that models keep for padding, tried when the tokenizer's own choice would hide its end of turn."""
-
-TURN_TOKENS = {"chatml": ("<|im_start|>", "<|im_end|>"), "mistral": ()}
-"""Tokens a template writes literally; each must be one token of the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Student:
     revision: str
     """What identifies the exact weights: hub commit, or hash over the files' hashes."""
     template: str
-    """`chatml` or `mistral`."""
+    """Name of a shipped template."""
 
 
 def template_sha256(template: str) -> str:
@@ -63,26 +60,26 @@ def find_student(context: RunContext, fetched: Fetched) -> Student:
     return Student(folder, found.name, revision, context.recipe.student.chat_template)
 
 
+def student_shape(student: Student) -> ModelShape:
+    """The student's sizes, from its config.json.
+
+    Raises:
+        DataError: it is not a Llama-like model.
+    """
+    return shape_of(read_json(student.folder / "config.json"))
+
+
 def load_tokenizer(student: Student) -> Any:
     """The tokenizer with our template and a pad token that never ends an answer.
 
     Raises:
-        ConfigError: the tokenizer lacks a token the template writes, or has no token fit for padding.
+        ConfigError: the template does not belong to the model, or no token is fit for padding.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(student.folder, trust_remote_code=False)
-    vocabulary = tokenizer.get_vocab()
-    missing = [token for token in TURN_TOKENS[student.template] if token not in vocabulary]
-    if student.template == "mistral":
-        missing += [name for name in ("bos_token", "eos_token") if getattr(tokenizer, name) is None]
-    if missing:
-        other = "mistral" if student.template == "chatml" else "chatml"
-        raise ConfigError(
-            f"student.chat_template: {student.template} needs {missing[0]}, which the tokenizer of {student.name} "
-            f"does not have. Set student.chat_template={other}, or choose another student."
-        )
-    tokenizer.chat_template = (TEMPLATES / f"{student.template}.jinja").read_text(encoding="utf-8")
+    require_fit(tokenizer, student.template, student.name)
+    tokenizer.chat_template = template_text(student.template)
     tokenizer.pad_token = _pad_token(tokenizer, student)
     return tokenizer
 
@@ -93,8 +90,15 @@ def end_of_turn(tokenizer: Any, student: Student) -> int:
     return int(tokenizer.convert_tokens_to_ids(token))
 
 
-def load_model(student: Student, quantization: str, device: Device) -> Any:
-    """The frozen weights, on the device, in its dtype or in 4 bits.
+def load_model(student: Student, quantization: str, device: Device, precision: str, attention: str) -> Any:
+    """The frozen weights on the device, in 4 bits where asked.
+
+    Args:
+        student: what to load.
+        quantization: `none` or `nf4`.
+        device: where they go.
+        precision: `bf16` or `fp32`: dtype of the weights, or of the products with those in 4 bits.
+        attention: transformers' name of the attention, such as `choose_attention` gives.
 
     Raises:
         DataError: the weights cannot be loaded.
@@ -103,7 +107,7 @@ def load_model(student: Student, quantization: str, device: Device) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    dtype = getattr(torch, device.dtype_name)
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
@@ -113,6 +117,7 @@ def load_model(student: Student, quantization: str, device: Device) -> Any:
             dtype=dtype,
             device_map={"": device.kind},
             quantization_config=four_bit if quantization == "nf4" else None,
+            attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

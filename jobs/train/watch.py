@@ -1,50 +1,27 @@
-"""What watches a training loop: SIGTERM, the clock between checkpoints, and progress.
+"""What watches a training loop: SIGTERM, the clock between checkpoints and evaluations, progress, and the tracker.
 
-SIGTERM only sets a flag. The loop reads it after every micro-batch and every evaluation batch; half an accumulated
-step is thrown away and the random state put back to the end of the last whole step, so a resumed run is the same run.
+How SIGTERM is heard is told in jobs/train/stopping.py. It ends training by a StoppedError, which the trainer answers by
+saving the last whole step (jobs/train/stepping.py).
 """
 
 from __future__ import annotations
 
-import random
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from jobs.common.console import StageProgress
 from jobs.common.errors import StoppedError
-from jobs.train.checkpoints import seal_checkpoint
-from jobs.train.history import log_lines
-
-
-@dataclass
-class StopFlag:
-    """Set by SIGTERM."""
-
-    asked: bool = False
-
-
-@contextmanager
-def sigterm_sets(flag: StopFlag) -> Iterator[None]:
-    """Let SIGTERM set a flag instead of ending the process; the handler before is put back."""
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        flag.asked = True
-
-    before = signal.signal(signal.SIGTERM, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+from jobs.train.checkpoints import save_due, seal_checkpoint
+from jobs.train.history import log_line, step_figures
+from jobs.train.meter import Meter
+from jobs.train.shares import agree
+from jobs.train.stopping import LINE, StopFlag
+from jobs.train.tracking import Tracker
 
 
 @dataclass(eq=False)
@@ -54,83 +31,82 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     flag: StopFlag
     progress: StageProgress
     log: Path
+    tracker: Tracker
     save_s: float
     """Seconds between checkpoints."""
-    stopped: bool = False
-    """True once training ended because of the flag."""
+    evaluations: int
+    """Held-out evaluations during training."""
+    meter: Meter = field(default_factory=Meter)
+    """Of the trainer, which gives it."""
+    accelerator: Any = None
+    """Of the trainer too; the processes decide together."""
+    save_next: bool = False
+    """Whether the next whole step is saved, whatever the clock says."""
+    saved_step: int | None = None
+    """Step of the checkpoint that this process wrote last."""
     _saved_at: float = field(default_factory=time.monotonic)
-    _random: dict[str, Any] = field(default_factory=dict)
-    _evaluated: int = 0
+
+    def heed(self) -> None:
+        """Stop where SIGTERM has come to any process; every process must ask at the same time.
+
+        Raises:
+            StoppedError: it has.
+        """
+        if agree(self.accelerator, self.flag.asked)[0]:
+            self.flag.asked = True
+            raise StoppedError(LINE)
+
+    def held_out_batch(self, done: int, total: int) -> None:
+        """An evaluation batch ended.
+
+        Raises:
+            StoppedError: SIGTERM came; evaluation leaves nothing to save.
+        """
+        self.progress.update("held-out batches", done, total)
+        self.heed()
+
+    def held_out(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write down what was measured on held-out rows after so many steps; names without `held_out/`."""
+        named = {f"held_out/{name}": float(value) for name, value in figures.items()}
+        self._write({"step": step} | named)
+        self.tracker.log(step, named)
+
+    def evaluation_due(self, state: TrainerState) -> bool:
+        """Whether the weights as they are should be measured before the next step; evenly spread over the run."""
+        past = sum(1 for entry in state.log_history if "eval_loss" in entry)
+        due = (self.evaluations + 1) * state.global_step // state.max_steps
+        return bool(past < min(due, self.evaluations))
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the clock."""
         self._saved_at = time.monotonic()
 
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """A micro-batch inside an accumulated step ended."""
-        if self.flag.asked:
-            if self._random:
-                _set_random(self._random)
-            self._stop(control)
+        """A forward and backward pass inside a step ended."""
+        self.heed()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """An optimizer step ended."""
-        self._random = _get_random()
-        if self.flag.asked:
-            self._stop(control)
-        elif state.global_step >= state.max_steps or time.monotonic() - self._saved_at >= self.save_s:
-            control.should_save = True
+        late = time.monotonic() - self._saved_at >= self.save_s or self.save_next
+        stop, due = agree(self.accelerator, self.flag.asked, late or save_due(state.global_step, state.max_steps))
+        control.should_save = due or stop
+        control.should_training_stop |= stop
+        self.flag.asked |= stop
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A step was logged: show it and write it down."""
         latest = state.log_history[-1] if state.log_history else {}
         if "loss" in latest:
-            self.progress.update("training", state.global_step, state.max_steps, f"loss {latest['loss']:.4f}")
-            with self.log.open("ab") as file:  # for watching; the loop writes it whole at the end
-                file.write(log_lines([latest]))
+            self.progress.update("training", state.global_step, state.max_steps, self.meter.training(latest))
+            self._write(latest)
+            self.tracker.log(state.global_step, step_figures(latest))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A checkpoint was written: seal it."""
-        seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-        self._saved_at = time.monotonic()
+        if state.is_world_process_zero:
+            seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self._saved_at, self.save_next, self.saved_step = time.monotonic(), False, state.global_step
 
-    def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
-        """An evaluation batch ended.
-
-        Raises:
-            StoppedError: SIGTERM came; evaluation leaves nothing to save.
-        """
-        self._evaluated += 1
-        self.progress.update("held-out batches", self._evaluated, max(self._evaluated, len(given["eval_dataloader"])))
-        if self.flag.asked:
-            raise StoppedError("Stopped by SIGTERM while evaluating. Run the same command to go on.")
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """An evaluation ended."""
-        self._evaluated = 0
-
-    def _stop(self, control: TrainerControl) -> None:
-        self.stopped = True
-        control.should_training_stop = True
-        # Before a step ended in this process the checkpoint it began from, if any, is still the state to resume.
-        control.should_save = bool(self._random)
-
-
-def _get_random() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {
-        "python": random.getstate(),
-        "numpy": numpy.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": cuda,
-    }
-
-
-def _set_random(state: dict[str, Any]) -> None:
-    random.setstate(state["python"])
-    numpy.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    def _write(self, entry: dict[str, Any]) -> None:
+        with self.log.open("ab") as file:
+            file.write(log_line(entry))

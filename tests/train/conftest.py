@@ -24,8 +24,9 @@ from tests.train.builders import (
 go_offline()
 
 TINY = {
-    "batch_size": 2,
-    "gradient_accumulation_steps": 2,
+    "batch_size": 4,
+    "micro_batch_tokens": 256,  # one or two rows: several forward passes per step
+    "precision": "fp32",  # the same on every CPU
     "max_steps": 3,
     "max_length": 256,
     "lora": {"rank": 4, "alpha": 8},

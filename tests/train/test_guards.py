@@ -114,14 +114,25 @@ def test_a_bf16_policy_stops() -> None:
 
 
 def test_a_reference_that_moved_stops() -> None:
-    with pytest.raises(DataError, match="reference adapter changed"):
-        guards.check_reference_kept({"a": torch.zeros(2)}, {"a": torch.full((2,), 1e-9)})
+    guards.check_reference_kept("a" * 64, "a" * 64)
+
+    with pytest.raises(DataError, match=r"the reference changed during training .*cai dpo --redo"):
+        guards.check_reference_kept("a" * 64, "b" * 64)
 
 
 @pytest.mark.parametrize("name", ["rewards/chosen", "rewards/rejected", "rewards/margins"])
 def test_a_margin_that_is_not_exactly_zero_stops(name: str) -> None:
-    metrics = dict.fromkeys(("eval_rewards/chosen", "eval_rewards/rejected", "eval_rewards/margins"), 0.0)
-    guards.check_start(metrics)
+    figures = dict.fromkeys(("rewards/chosen", "rewards/rejected", "rewards/margins"), 0.0)
+    guards.check_start(figures)
 
     with pytest.raises(DataError, match=f"{name} of the first batch is 1e-09"):
-        guards.check_start(metrics | {f"eval_{name}": 1e-9})
+        guards.check_start(figures | {name: 1e-9})
+
+
+@pytest.mark.parametrize(("precision", "limit"), guards.REFERENCE_TOLERANCE.items())
+def test_a_stored_reference_may_be_off_by_rounding_alone(precision: str, limit: float) -> None:
+    guards.check_stored_reference(limit, precision, "runs/reference")
+
+    for error in (limit * 1.01, float("nan")):
+        with pytest.raises(DataError, match=f"limit .* in {precision}.*Remove runs/reference and run: cai dpo --redo"):
+            guards.check_stored_reference(error, precision, "runs/reference")

@@ -17,7 +17,7 @@ from jobs.common.constitution import load_constitution
 from jobs.common.records import PreferencePair, RedTeamPrompt, Revision, Split, record_id
 from jobs.generate.card import card
 from jobs.generate.tables import preference_pair, write_rows
-from jobs.train.student import TEMPLATES
+from jobs.train.chat_templates import template_text
 from tests.train.builders import ANSWERS, REJECTED, SENTENCES
 
 HUB_FEATURES = datasets.Features(
@@ -143,7 +143,7 @@ def test_a_mixer_joins_it_with_the_hub_dataset(folder: Path, name: str, columns:
 def chat(folder: Path) -> Any:
     """The student's tokenizer with our chat template."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = (TEMPLATES / "chatml.jinja").read_text(encoding="utf-8")
+    tokenizer.chat_template = template_text("chatml")
     return tokenizer
 
 

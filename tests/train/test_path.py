@@ -44,7 +44,6 @@ def test_sft_dpo_and_respond_end_with_adapters_and_answers(
             "torch.float32"
         }
         assert not [path for path in folder.iterdir() if path.is_dir()], "the policy alone, no ref/ inside"
-        assert not list((context.folder / stage).rglob("*.bin")) + list((context.folder / stage).glob("checkpoints"))
     before, after = (load_file(context.folder / it / "adapter" / "adapter_model.safetensors") for it in ("sft", "dpo"))
     assert before.keys() == after.keys()
     assert all(not before[name].equal(after[name]) for name in before if "lora_B" in name)
@@ -74,8 +73,8 @@ def test_sft_shows_one_row_and_logs_every_step(tiny_run: Runs, capsys: pytest.Ca
     assert shown.endswith("<|im_end|>\n]]\n")
     assert shown.rstrip() in capsys.readouterr().err
     lines = [json.loads(line) for line in (context.folder / "sft" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2]
-    assert all(line["loss"] > 0 for line in lines)
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2]
+    assert all(line["loss"] > 0 and line["tokens_per_s"] > 0 for line in lines if "loss" in line)
     config = read_json(context.folder / "sft" / "adapter" / "generation_config.json")
     assert config["pad_token_id"] not in config["eos_token_id"]
     named = read_json(context.folder / "sft" / "adapter" / "adapter_config.json")

@@ -51,7 +51,7 @@ def test_a_second_run_says_already_finished_without_importing_torch_and_another_
     again = subprocess.run([sys.executable, "-c", REPORT, *arguments], capture_output=True, text=True, check=True)
     sft.run(with_settings(context, "sft", save_minutes=3.0))
 
-    assert again.stdout == "0\n"
+    assert again.stdout == "0\n", again.stderr
     assert "sft: already finished" in again.stderr
     assert (context.folder / "sft" / "manifest.json").stat().st_mtime_ns == stamp
     with pytest.raises(ConfigError, match=r"sft.learning_rate was 0.0002, now 0.001"):
@@ -158,7 +158,7 @@ def test_mixed_in_rows_are_trained_and_counted(tmp_path: Path, students: Callabl
     path.write_text(
         "".join(json.dumps({"prompt": f"What is {i}?", "completion": f"It is {i}."}) + "\n" for i in range(9))
     )
-    sections = {"max_steps": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "max_length": 256}
+    sections = {"max_steps": 1, "batch_size": 1, "max_length": 256}
     mix = [{"dataset": str(path), "weight": 0.5}]
     context = make_context(tmp_path / "runs", sft=sections | {"mix_in": mix})
     key = f"{path}@main/train"

@@ -1,0 +1,155 @@
+"""How a training stage runs on this machine: every "auto" of the recipe resolved, once, before anything is loaded.
+
+    execution.json: {"precision": "bf16", "micro_batch_tokens": 16384, "gradient_checkpointing": false, ...}
+
+It is written when a stage begins and read back on resume, so that the same rows go through the model together and a
+resumed run is equal to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs.common.console import say
+from jobs.common.errors import ConfigError, DataError
+from jobs.common.jsonl import read_json, write_json
+from jobs.common.memory import CONTEXT_BYTES, GIB, Load, ModelShape, fit_to
+from jobs.common.settings import DpoSettings, SftSettings
+from jobs.common.stage import OpenStage
+from jobs.train.compiling import can_compile, compile_pays
+from jobs.train.device import Device, choose_precision
+
+FILE = "execution.json"
+ASKED = ("precision", "micro_batch_tokens", "gradient_checkpointing")
+"""Settings whose `auto` is resolved here."""
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a stage runs."""
+
+    precision: Literal["bf16", "fp32"]
+    """Of frozen weights and matrix products."""
+    micro_batch_tokens: int
+    """Most positions in one forward pass."""
+    gradient_checkpointing: bool
+    attention: str
+    """For `from_pretrained(attn_implementation=...)`."""
+    compiled: bool
+    """Whether decoder layers go through torch.compile."""
+    device: str
+    """The device's name."""
+
+    @property
+    def short(self) -> str:
+        """For people, in a few words."""
+        extras = [name for name in ("gradient_checkpointing", "compiled") if getattr(self, name)]
+        return ", ".join([self.precision, f"{self.micro_batch_tokens} tokens at once", *extras]).replace("_", " ")
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)
+
+
+def choose_execution(
+    stage: OpenStage, settings: SftSettings | DpoSettings, shape: ModelShape, device: Device, rows: Any
+) -> Execution:
+    """The execution this stage began with, or a new one, which is written down.
+
+    Args:
+        stage: its folder holds execution.json.
+        settings: the section's; what it names is taken, what is `auto` is chosen.
+        shape: the student's.
+        device: where training runs.
+        rows: the stage's rows, measured (`Fitted`): a forward pass must hold the longest.
+
+    Raises:
+        ConfigError: the model does not fit the device's memory.
+        DataError: execution.json is damaged.
+    """
+    from jobs.train.engine.attention import choose_attention
+
+    asked = {name: getattr(settings, name) for name in ASKED}
+    begun = _read(stage.folder)
+    if begun and begun["asked"] == asked and begun["execution"].device == device.name:
+        found: Execution = begun["execution"]
+        choose_attention(device.kind)  # registers it
+        return found
+    precision = begun["execution"].precision if begun else choose_precision(settings.precision, device)
+    if begun and begun["execution"].device != device.name:
+        say(
+            f"{stage.plan.name}: began on {begun['execution'].device}, goes on on {device.name}; "
+            "the result differs from an undisturbed run by rounding"
+        )
+    load = Load(
+        shape,
+        lora_rank=stage.context.recipe.sft.lora.rank,
+        micro_batch_tokens=rows.longest,
+        quantization=settings.quantization,
+        precision=precision,
+        device=device.kind,  # type: ignore[arg-type]
+    )
+    pays = device.kind == "cuda" and can_compile()
+    load = replace(load, compiled=pays and compile_pays(stage.plan.name, settings, load, device.name, rows))  # type: ignore[arg-type]
+    tokens, checkpointing = _passes(stage, settings, load)
+    execution = Execution(precision, tokens, checkpointing, choose_attention(device.kind), load.compiled, device.name)
+    write_execution(stage.folder, execution, asked)
+    return execution
+
+
+def write_execution(folder: Path, execution: Execution, asked: dict[str, Any] | None = None) -> None:
+    """Write it down; `asked`, what the recipe said, stays as it was where it is not given."""
+    if asked is None:
+        asked = read_json(folder / FILE)["asked"]
+    write_json(folder / FILE, asdict(execution) | {"asked": asked})
+
+
+def memory_bytes(device: str) -> float:
+    """What this process may use of the device's memory, in bytes: the whole of a GPU that nobody shares.
+
+    Args:
+        device: `cuda` or `cpu`.
+    """
+    if device == "cuda":
+        import torch
+
+        free, whole = torch.cuda.mem_get_info()
+        return float(min(free + CONTEXT_BYTES, whole * torch.cuda.get_per_process_memory_fraction()))
+    free_kib = next(line.split()[1] for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable"))
+    limits = [int(free_kib) * 1024]
+    limit = CGROUP / "memory.max"
+    if limit.exists() and (most := limit.read_text().strip()) != "max":
+        limits.append(int(most) - int((CGROUP / "memory.current").read_text()))
+    return float(min(limits))
+
+
+def _passes(stage: OpenStage, settings: SftSettings | DpoSettings, load: Load) -> tuple[int, bool]:
+    fixed, wanted = settings.micro_batch_tokens, settings.gradient_checkpointing
+    if fixed != "auto" and wanted != "auto":
+        return fixed, wanted
+    room = memory_bytes(load.device)
+    fitting = fit_to(load, room, (False, True) if wanted == "auto" else (wanted,))
+    if fitting is None:
+        section = stage.plan.name
+        raise ConfigError(
+            f"{section}: {load.shape.parameters / 1e9:.1f} billion parameters and a row of {load.micro_batch_tokens} "
+            f"tokens do not fit the {room / GIB:.1f} GiB of this {load.device}. "
+            f"Run: {stage.context.command(section, '--redo', f'--set {section}.quantization=nf4')}"
+        )
+    tokens, checkpointing = fitting
+    return (tokens if fixed == "auto" else fixed), (checkpointing if wanted == "auto" else wanted)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    path = folder / FILE
+    if not path.exists():
+        return None
+    found = read_json(path)
+    try:
+        return {"asked": found.pop("asked"), "execution": Execution(**found)}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged ({error}). Run: cai {folder.name} --redo") from error

@@ -1,0 +1,103 @@
+"""One training stage on several GPUs of this machine: the same command in a process per GPU.
+
+    python -m jobs.train.launch recipes/accelerate/ddp.yaml sft --recipe RECIPE.yaml --run RUN
+
+Reads accelerate's configuration and starts what `accelerate launch` would, which also works. But that one kills what
+has not ended 30 seconds after SIGTERM, saved or not, and turns every exit code into 1. This one passes SIGTERM and
+SIGINT on, waits, and ends with the stage's exit code: 0 done, 75 run it again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+
+GRACE_S = 60.0
+"""How long the others may take to end once one has failed: they notice at their next exchange."""
+POLL_S = 0.1
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage; returns its exit code.
+
+    Args:
+        arguments: accelerate's configuration file, then what follows `cai`.
+    """
+    if len(arguments) < 2 or not os.path.exists(arguments[0]):
+        print("Usage: python -m jobs.train.launch CONFIG.yaml sft|dpo [OPTION]...", file=sys.stderr)
+        return 2
+    environment, count = _environment(arguments[0])
+    environment |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    asked: list[int] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        children = [_start(arguments[1:], environment, rank) for rank in range(count)]
+        return _wait(children, asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _environment(config: str) -> tuple[dict[str, str], int]:
+    """Accelerate's own variables for this configuration, and the number of processes."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    given = launch_command_parser().parse_args(["--config_file", config, "-m", "jobs"])
+    given, _, _ = _validate_launch_command(given)
+    threads = os.environ.get("OMP_NUM_THREADS")
+    found: dict[str, str] = prepare_multi_gpu_env(given)
+    if threads:
+        found["OMP_NUM_THREADS"] = threads
+    return found, int(given.num_processes)
+
+
+def _start(command: list[str], environment: dict[str, str], rank: int) -> subprocess.Popen[bytes]:
+    # In a session of its own: Ctrl-C in a terminal reaches it once, through us.
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs", *command],
+        env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        start_new_session=True,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _wait(children: list[subprocess.Popen[bytes]], asked: list[int]) -> int:
+    """Until all have ended; the exit code of the first that failed, a signal as 128 + its number."""
+    failure, since = 0, 0.0
+    while any(child.poll() is None for child in children):
+        while asked:
+            _signal(children, asked.pop(0))
+        bad = [child.returncode for child in children if child.returncode]
+        if bad and not failure:
+            failure, since = bad[0], time.monotonic()
+        if failure and time.monotonic() - since > GRACE_S:
+            _signal(children, signal.SIGKILL)
+        time.sleep(POLL_S)
+    failure = failure or next((child.returncode for child in children if child.returncode), 0)
+    return failure if failure >= 0 else 128 - failure
+
+
+def _signal(children: list[subprocess.Popen[bytes]], number: int) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

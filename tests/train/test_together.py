@@ -1,0 +1,113 @@
+"""Two processes train what one trains: same losses, same adapter, one set of files, one exit code, one signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from jobs.common.jsonl import read_json
+from jobs.common.stage import RunContext
+from jobs.train import dpo, sft
+from jobs.train.logged import read_log
+from tests.train.stopped import copy_run
+
+Runs = Callable[..., RunContext]
+ROOT = Path(__file__).resolve().parents[2]
+DDP = ROOT / "recipes" / "accelerate" / "ddp.yaml"
+DROPOUT = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+
+
+def start(context: RunContext, stage: str, config: Path = DDP) -> subprocess.Popen[str]:
+    recipe = context.runs / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(context.recipe.model_dump(mode="json")))
+    where = ["--recipe", str(recipe), "--run", context.run, "--runs", str(context.runs)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.train.launch", str(config), stage, *where],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, said
+    return said
+
+
+def losses(context: RunContext, stage: str) -> list[float]:
+    return [entry["loss"] for entry in read_log(context.folder / stage / "log.jsonl") if "loss" in entry]
+
+
+def assert_same_training(one: RunContext, two: RunContext, stage: str) -> None:
+    assert losses(two, stage) == pytest.approx(losses(one, stage), abs=1e-6)
+    expected, found = (
+        load_file(context.folder / stage / "adapter" / "adapter_model.safetensors") for context in (one, two)
+    )
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_two_processes_give_the_losses_and_adapters_of_one(tiny_run: Runs) -> None:
+    one = tiny_run()
+    two = copy_run(one, "two")
+    sft.run(one)
+    dpo.run(one)
+
+    said = finish(start(two, "sft"))
+    finish(start(two, "dpo"))
+
+    assert_same_training(one, two, "sft")
+    assert_same_training(one, two, "dpo")
+    assert said.count("sft: loss ") == 1
+    assert read_json(two.folder / "sft" / "manifest.json")["measures"]["steps"] == 3
+
+
+def test_sigterm_to_the_launcher_stops_both_processes_and_the_same_command_goes_on(tiny_run: Runs) -> None:
+    context = tiny_run(sft={"max_steps": 40, **DROPOUT})
+    process = start(context, "sft")
+    log = context.folder / "sft" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_bytes().splitlines()) >= 2) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        assert process.poll() is None, process.stderr and process.stderr.read()
+    children = _children(process.pid)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+
+    assert process.returncode == 75, said
+    assert said.count("a checkpoint of step") == 1
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert len(children) == 2
+    assert not (context.folder / "sft" / "manifest.json").exists()
+    undisturbed = copy_run(context, "undisturbed")
+    finish(start(context, "sft"))
+    finish(start(undisturbed, "sft"))
+    assert len(losses(context, "sft")) == 40
+    assert losses(context, "sft") == losses(undisturbed, "sft")
+
+
+def test_a_mistake_ends_every_process_with_its_exit_code(tiny_run: Runs) -> None:
+    context = tiny_run()
+    process = start(context, "dpo")  # sft has not run
+    said = process.communicate(timeout=120)[1]
+
+    assert process.returncode == 78
+    assert said.count('No finished "sft" stage') == 1
+
+
+def _children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(child) for child in found.split()]
