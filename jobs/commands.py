@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from jobs.model_commands import MODEL_COMMANDS, PUBLISH_COMMANDS
 from jobs.options import make_context, run_options
 
 
@@ -66,10 +67,14 @@ def repair(name: str | None, run: str | None, **options: Any) -> None:
 
 
 @click.command("plan")
+@click.option("--gpu-price", multiple=True, metavar="NAME=USD", help="What an hour of a GPU type costs you.")
 @run_options
-def plan(**options: Any) -> None:
-    """Tell what generate will ask, use, cost and take, before a cent is spent. Sends nothing."""
-    import_module("jobs.generate.plan").run_plan(make_context(redo=False, **options))
+def plan(gpu_price: tuple[str, ...], **options: Any) -> None:
+    """Tell what generate will ask, use, cost and take, and what training takes on every GPU type. Sends nothing."""
+    gpus, context = import_module("jobs.common.gpus").priced(gpu_price), make_context(redo=False, **options)
+    import_module("jobs.generate.plan").run_plan(context)
+    print()
+    import_module("jobs.prepare.train_plan").run_plan(context, gpus)
 
 
 plan.params = [option for option in plan.params if option.name != "redo"]
@@ -99,5 +104,8 @@ def data(repo: str | None, licence: str, private: bool, dry_run: bool, **options
     import_module("jobs.publish.data").publish_data(make_context(**options), repo, licence, dry_run, private)
 
 
-COMMANDS: tuple[click.Command, ...] = (repair, constitution, import_, plan, status, publish)
+for _command in PUBLISH_COMMANDS:
+    publish.add_command(_command)
+
+COMMANDS: tuple[click.Command, ...] = (repair, constitution, import_, plan, status, *MODEL_COMMANDS, publish)
 """In the order `cai --help` shows them, after the stages."""

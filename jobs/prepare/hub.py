@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from jobs.common.errors import ConfigError, UnavailableError
 from jobs.common.jsonl import sha256_file
@@ -90,16 +91,31 @@ def fetch_rows(mix_in: MixInSettings, folder: Path) -> Path:
         return _keep(local, folder)
     if mix_in.dataset.startswith((".", "/")) or local.suffix:
         raise ConfigError(f"mix_in.dataset: no file {mix_in.dataset}. Give a .jsonl or .parquet file, or a hub id.")
-    from datasets import load_dataset
-
     with _hub_errors("mix_in.dataset", mix_in.dataset, mix_in.revision):
-        rows = load_dataset(mix_in.dataset, split=mix_in.split, revision=mix_in.revision, token=read_token())
+        rows = _load_split(mix_in)
     temporary = folder / f".{token_hex(8)}.parquet"  # not the process id: two containers have the same
     rows.to_parquet(str(temporary))
     try:
         return _keep(temporary, folder)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _load_split(mix_in: MixInSettings) -> Any:
+    """The rows of one split; `load_dataset` alone would download every split of the dataset."""
+    from datasets import load_dataset, load_dataset_builder
+
+    where = {"revision": mix_in.revision, "token": read_token()}
+    files = load_dataset_builder(mix_in.dataset, **where).config.data_files
+    if mix_in.split not in files:
+        raise ValueError(f"no split {mix_in.split!r}; there are {', '.join(files)}")
+    return load_dataset(
+        mix_in.dataset,
+        data_files={mix_in.split: list(files[mix_in.split])},
+        split=mix_in.split,
+        verification_mode="no_checks",  # the card's sizes are those of all splits
+        **where,
+    )
 
 
 def _keep(source: Path, folder: Path) -> Path:
@@ -113,7 +129,7 @@ def _keep(source: Path, folder: Path) -> Path:
 
 @contextmanager
 def _hub_errors(key: str, repo: str, revision: str) -> Iterator[None]:
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
     from huggingface_hub import errors
 
     where = f"{key}: {repo} at revision {revision!r}"
@@ -131,6 +147,8 @@ def _hub_errors(key: str, repo: str, revision: str) -> Iterator[None]:
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, DatasetNotFoundError) as error:
         raise ConfigError(f"{where} does not exist on the hub, or this token may not see it (HF_TOKEN).") from error
+    except DataFilesNotFoundError as error:
+        raise ConfigError(f"{where}: no parquet, JSON or CSV rows in that repository.") from error
     except errors.RemoteEntryNotFoundError as error:
         raise ConfigError(f"{where}: no such file in that repository. Check initial.gguf_file.") from error
     except unreachable as error:

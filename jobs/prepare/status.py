@@ -14,11 +14,11 @@ from jobs.common.errors import ConfigError, DataError
 from jobs.common.live import duration, usd
 from jobs.prepare.run_state import Begun, Holder, Manifest, Progress, holder, read_document
 
-STAGES = ("fetch", "generate", "initial", "repair", "audit", "sft", "dpo", "respond")
+STAGES = ("fetch", "generate", "initial", "repair", "audit", "sft", "dpo", "respond", "export")
 """Stages that have a folder, in the order of a run."""
-NOT_ALWAYS = {"initial", "repair", "audit"}
+NOT_ALWAYS = {"initial", "repair", "audit", "export"}
 """Stages that not every run has, shown once they are begun."""
-NOT_RUNS = {"models", "journal"}
+NOT_RUNS = {"models", "journal", "reference"}
 OLD_NEWS_S = 15.0
 """Age of progress.json from which it is told, in seconds."""
 

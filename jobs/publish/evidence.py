@@ -60,7 +60,7 @@ def gather(context: RunContext) -> Evidence:
     for name in TABLES:
         _unchanged(context, stage, f"data/{name}.parquet", manifest)
     constitution = context.constitution()
-    if _constitution_sha256(written) != constitution.sha256:
+    if constitution_sha256(written) != constitution.sha256:
         raise ConfigError(
             f"The rows of {folder} were made with another constitution than {context.recipe.constitution!r} is now. "
             f"Give the run's recipe (--recipe), or run: {context.command('generate', '--redo')}"
@@ -70,7 +70,8 @@ def gather(context: RunContext) -> Evidence:
     return Evidence(stage, folder, manifest, digest, written, constitution, file, figures)
 
 
-def _constitution_sha256(manifest: Mapping[str, Any]) -> str | None:
+def constitution_sha256(manifest: Mapping[str, Any]) -> str | None:
+    """Hash of the constitution behind a generate stage, as its manifest names it; None where it names none."""
     found = manifest["ingredients"].get("constitution")
     return found.get("sha256") if isinstance(found, dict) else found  # an import keeps the hash alone
 

@@ -11,11 +11,15 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from jobs.common.errors import ConfigError, DataError, UnavailableError
+from jobs.publish.secret import read_secret
 
 REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 VARIABLE = "HF_WRITE_TOKEN"
+
+Kind = Literal["dataset", "model"]
 
 
 def write_token(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -24,20 +28,11 @@ def write_token(environment: Mapping[str, str] = os.environ) -> str | None:
     Raises:
         ConfigError: its file cannot be read.
     """
-    if token := environment.get(VARIABLE, "").strip():
-        return token
-    name = environment.get(f"{VARIABLE}_FILE")
-    if not name:
-        return None
-    try:
-        return Path(name).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise ConfigError(f"{VARIABLE}_FILE: cannot read {name} ({reason}).") from error
+    return read_secret(VARIABLE, environment)
 
 
-def push(folder: Path, repo: str, token: str, *, private: bool) -> str:
-    """Upload a folder as one commit of a dataset repository, made where it does not exist.
+def push(folder: Path, repo: str, token: str, *, kind: Kind, private: bool) -> str:
+    """Upload a folder as one commit of a repository of this kind, made where it does not exist.
 
     Returns:
         The commit's address.
@@ -52,21 +47,24 @@ def push(folder: Path, repo: str, token: str, *, private: bool) -> str:
 
     disable_progress_bars()
     api = HfApi(token=token)
-    with _hub_errors(repo):
-        api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-        if private and not api.repo_info(repo, repo_type="dataset").private:
+    with _hub_errors(repo, kind):
+        api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
+        if private and not api.repo_info(repo, repo_type=kind).private:
             raise ConfigError(
                 f"{repo} exists and is public, and an upload would not change that. Make it private on the Hub first, "
                 f"or leave out --private."
             )
         commit = api.upload_folder(
-            repo_id=repo, repo_type="dataset", folder_path=folder, commit_message="Data and card from cai publish data"
+            repo_id=repo,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message=f"Files and card from cai publish {folder.name}",
         )
     return str(commit.commit_url)
 
 
 @contextmanager
-def _hub_errors(repo: str) -> Iterator[None]:
+def _hub_errors(repo: str, kind: Kind) -> Iterator[None]:
     from huggingface_hub import errors
 
     # HTTPError is the hub client's own transport error, whichever HTTP library it uses; it is not re-exported.
@@ -74,7 +72,7 @@ def _hub_errors(repo: str) -> Iterator[None]:
     try:
         yield
     except errors.HfHubHTTPError as error:
-        raise _refused(repo, error.response.status_code) from error
+        raise _refused(repo, kind, error.response.status_code) from error
     except (no_answer, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError) as error:
         raise UnavailableError(
             f"{repo}: the Hub does not answer ({type(error).__name__}). Check the network, then run the command again."
@@ -83,12 +81,12 @@ def _hub_errors(repo: str) -> Iterator[None]:
         raise DataError(f"{repo}: the Hub takes no such name or card: {' '.join(str(error).split())[:200]}") from error
 
 
-def _refused(repo: str, status: int) -> ConfigError | DataError | UnavailableError:
+def _refused(repo: str, kind: Kind, status: int) -> ConfigError | DataError | UnavailableError:
     if status in {401, 403, 404}:
         return ConfigError(
-            f"{repo}: the Hub refuses the token ({status}). Give one that may write to {repo.split('/')[0]}'s datasets "
+            f"{repo}: the Hub refuses the token ({status}). Give one that may write to {repo.split('/')[0]}'s {kind}s "
             f"in {VARIABLE} or {VARIABLE}_FILE."
         )
     if status == 429 or status >= 500:
         return UnavailableError(f"{repo}: the Hub answers {status}. Run the same command again later.")
-    return DataError(f"{repo}: the Hub refuses the upload ({status}). The files stay below publish/data in the run.")
+    return DataError(f"{repo}: the Hub refuses the upload ({status}). The files stay below publish/ in the run.")

@@ -101,7 +101,8 @@ def fetch_process(
     hub_url: str, runs: Path, model: str, more: tuple[str, ...] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run fetch as people do; huggingface_hub reads its endpoint once, on import, so it needs its own process."""
-    variables = os.environ | {"HF_ENDPOINT": hub_url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(runs / "hf")} | environment
+    online = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_ENDPOINT": hub_url, "HF_HOME": str(runs / "hf")}
+    variables = os.environ | online | environment
     arguments = ["fetch", "--runs", str(runs), "--run", "r", "--set", f"student.model={model}", *more]
     return subprocess.run(
         [sys.executable, "-m", "jobs", *arguments],

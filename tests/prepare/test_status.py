@@ -16,7 +16,7 @@ import pytest
 from jobs.__main__ import STAGES as COMMANDS
 from jobs.__main__ import main
 from jobs.common.console import StageProgress
-from jobs.common.live import Live
+from jobs.common.live import Live, Training
 from jobs.common.recipe import PROJECT
 from jobs.common.runlock import run_lock
 from jobs.common.stage import Result, RunContext, StagePlan, open_stage
@@ -143,6 +143,15 @@ def test_old_news_are_told(context: RunContext, capsys: pytest.CaptureFixture[st
         found = json.loads((folder / "progress.json").read_text())
         (folder / "progress.json").write_text(json.dumps(found | {"updated": time.time() - 600}))
         assert "training 3/20 · loss 1.2 · cost unknown · no news for 10 min · process" in shown(context, capsys)[3]
+
+
+def test_a_training_stage_shows_its_speed_and_memory(context: RunContext, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = context.folder / "sft"
+    folder.mkdir(parents=True)
+    with run_lock(context.folder, "sft"), StageProgress("sft", folder) as progress:
+        progress.update("training", 3, 20, Training(1.25, 14_500.0, 0.41, 13 * 2**30))
+        line = shown(context, capsys)[3]
+    assert "training 3/20 · loss 1.2500 · 14,500 tokens/s · MFU 41.0% · 13.0 GiB · process" in line
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that answers huggingface_hub when it makes a dataset and commits to it."""
+"""A real HTTP server on the loopback that answers huggingface_hub when it makes a repository and commits to it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any
 
 @dataclass
 class FakeHub:
-    """Dataset repositories in memory; remembers every request and its token."""
+    """Dataset and model repositories in memory; remembers every request and its token."""
 
     token: str
     refuse: dict[str, int] = field(default_factory=dict)
     """Part of a path → the status it is answered with."""
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """Repository → its files."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """Repository → `dataset` or `model`, where it was made by a request."""
     private: dict[str, bool] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
     history: list[tuple[str, str, str]] = field(default_factory=list)
@@ -49,7 +51,10 @@ class FakeHub:
             return self._create(json.loads(body))
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
-        repo = "/".join(path.removeprefix("/api/datasets/").split("/")[:2])
+        _, _, kind, *parts = path.split("/")
+        repo = "/".join(parts[:2])
+        if self.kinds.get(repo, "dataset") + "s" != kind:
+            return 404, {"error": "Repository not found"}
         if repo not in self.repos:
             return 404, {"error": "Repository not found"}
         if "/preupload/" in path:
@@ -62,11 +67,10 @@ class FakeHub:
 
     def _create(self, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         repo = f"{asked['organization']}/{asked['name']}"
-        made = {"url": f"{self.url}/datasets/{repo}"}
+        made = {"url": self._address(repo, asked["type"])}
         if repo in self.repos:
             return 409, made | {"error": "You already created this dataset repo"}
-        assert asked["type"] == "dataset"
-        self.repos[repo] = {}
+        self.repos[repo], self.kinds[repo] = {}, asked["type"]
         self.private[repo] = bool(asked.get("private")) or asked.get("visibility") == "private"
         return 200, made
 
@@ -77,7 +81,11 @@ class FakeHub:
             else:
                 assert line["key"] == "file"
                 self.repos[repo][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        return 200, {"commitUrl": f"{self.url}/datasets/{repo}/commit/{'b' * 40}", "commitOid": "b" * 40}
+        address = self._address(repo, self.kinds.get(repo, "dataset"))
+        return 200, {"commitUrl": f"{address}/commit/{'b' * 40}", "commitOid": "b" * 40}
+
+    def _address(self, repo: str, kind: str) -> str:
+        return f"{self.url}/{'datasets/' if kind == 'dataset' else ''}{repo}"
 
     def _handler(hub) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):

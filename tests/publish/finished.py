@@ -57,6 +57,8 @@ class Finished:
     """The run's folder and how to publish it."""
 
     folder: Path
+    what: str = "data"
+    """`data` or `model`."""
 
     @property
     def runs(self) -> Path:
@@ -68,7 +70,7 @@ class Finished:
 
     @property
     def published(self) -> Path:
-        return self.run / "publish" / "data"
+        return self.run / "publish" / self.what
 
     @property
     def context(self) -> RunContext:
@@ -80,7 +82,7 @@ class Finished:
 
     def arguments(self, *more: str) -> list[str]:
         common = ["--recipe", str(self.recipe), "--run", "tiny", "--runs", str(self.runs), "--licence", "cc-by-4.0"]
-        return ["publish", "data", *common, *more]
+        return ["publish", self.what, *common, *more]
 
     def publish(self, *more: str) -> int:
         """Run the command in this process."""

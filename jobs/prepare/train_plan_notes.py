@@ -1,0 +1,101 @@
+"""What stands below the training plan's table: which GPU to take, what fills its memory, what the figures rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from jobs.common.gpus import PRICES_DATED, Gpu
+from jobs.common.memory import GIB
+from jobs.common.predicted import peak_flops, share_of_peak
+from jobs.common.processor import cores, native_bf16
+from jobs.prepare.train_plan_cost import START_S, Forecast, Stage, seconds
+from jobs.prepare.train_plan_rows import ANSWER_TOKENS, BYTES_PER_TOKEN, MIX_IN_TOKENS, PROMPT_TOKENS
+from jobs.prepare.train_plan_table import Offer, dollars, minutes, offers_of
+
+CPU_PARAMETERS = 1e9
+"""Students below this are worth training on a CPU."""
+
+
+def choice_lines(offers: Sequence[Offer]) -> list[str]:
+    """Which GPU is the cheapest, which the fastest, and what fills the memory of the cheapest."""
+    known = [(offer.usd, offer.seconds, offer) for offer in offers if offer.usd is not None and offer.seconds]
+    if not known:
+        return ["cheapest that fits: none, or its speed is not known"]
+    cheapest, fastest = min(known, key=lambda it: it[0]), min(known, key=lambda it: it[1])
+    shown = "; ".join(
+        f"{word}: {offer.gpu.name}, {minutes(taken)} minutes, ${dollars(usd)}"
+        for word, (usd, taken, offer) in (("cheapest that fits", cheapest), ("fastest", fastest))
+    )
+    return [shown, *(_memory(it) for it in cheapest[2].forecasts if it)]
+
+
+def _memory(forecast: Forecast) -> str:
+    peak = forecast.peak
+    parts = {"weights": peak.weights, "adapter": peak.adapter, "gradients": peak.gradients, "Adam": peak.optimizer}
+    parts["activations"] = peak.activations
+    if peak.logits > peak.workspace:
+        parts["head"] = peak.logits
+    else:
+        parts["workspace"] = peak.workspace
+    told = " + ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
+    return f"{forecast.stage.section} there: {peak.total / GIB:.1f} GiB = {told}"
+
+
+def note_lines(stages: Sequence[Stage], offers: Sequence[Offer], gpus: Sequence[Gpu]) -> list[str]:
+    """What would be better, and what the figures rest on."""
+    shares = ", ".join(f"{stage.section} {share_of_peak(stage.section, stage.load(1)):.0%}" for stage in stages)
+    lines = [*_cpu_lines(stages), *_weights_lines(stages, offers, gpus)]
+    lines += [
+        "passes: forward passes of one optimizer step; ckpt: activations are computed again in the backward pass",
+        f"tokens: bytes / {BYTES_PER_TOKEN:g}, without the student's tokenizer; a pair's prompt counts once",
+    ]
+    if not all(stage.rows.measured for stage in stages):
+        lines.append(
+            f"rows:   assumed until generate has finished: every prompt gives a row, prompt {PROMPT_TOKENS} tokens, "
+            f"answer {ANSWER_TOKENS}"
+        )
+    if any(stage.rows.mixed for stage in stages):
+        lines.append(f"mix-in: {MIX_IN_TOKENS} tokens a row or side of a pair (assumed)")
+    return [
+        *lines,
+        f"minutes: at an assumed share of the GPU's bf16 peak, {shares}; {START_S:.0f} s to start and all evaluations "
+        "included",
+        f"dollars: low offers of {PRICES_DATED}, as examples; yours: --gpu-price NAME=USD, for an hour",
+    ]
+
+
+def _cpu_lines(stages: Sequence[Stage]) -> list[str]:
+    """How long the CPU of this machine would take, for small students."""
+    if any(stage.shape.parameters > CPU_PARAMETERS for stage in stages):
+        return []
+    told = []
+    for stage in stages:
+        wanted = stage.settings.precision
+        precision: Literal["bf16", "fp32"] = ("bf16" if native_bf16() else "fp32") if wanted == "auto" else wanted
+        load = replace(stage.load(1), device="cpu", precision=precision)
+        flops = peak_flops("cpu", load)
+        told.append(f"{stage.section} {minutes(seconds(stage, load, flops) if flops else None)} ({precision})")
+    return [f"minutes on this machine's CPU, {cores()} cores: {', '.join(told)}"]
+
+
+def _weights_lines(stages: Sequence[Stage], offers: Sequence[Offer], gpus: Sequence[Gpu]) -> list[str]:
+    """Where 4-bit weights are not needed, or would make a GPU large enough."""
+    packed = any(stage.settings.quantization == "nf4" for stage in stages)
+    other = [
+        replace(stage, settings=stage.settings.model_copy(update={"quantization": "none" if packed else "nf4"}))
+        for stage in stages
+    ]
+    fitting = {offer.gpu.name for offer in offers if _fits(offer)}
+    if packed:
+        faster = [offer.gpu.name for offer in offers_of(other, gpus) if _fits(offer, without_checkpointing=True)]
+        return [f"quantization: none is faster where it fits: {', '.join(faster)}"] if faster else []
+    more = [offer.gpu.name for offer in offers_of(other, gpus) if _fits(offer) and offer.gpu.name not in fitting]
+    return [f"quantization: nf4 would fit {', '.join(more)} too"] if more else []
+
+
+def _fits(offer: Offer, *, without_checkpointing: bool = False) -> bool:
+    return not offer.gpu.refusal and all(
+        it and not (without_checkpointing and it.checkpointing) for it in offer.forecasts
+    )
