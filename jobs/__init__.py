@@ -2,11 +2,11 @@
 
 The map, in the order a run goes:
 
-    prepare/   doctor, fetch, importer       CPU image
+    prepare/   doctor, fetch, importers, training plan    CPU image
     generate/  prompts, critiques, revisions, preference pairs    CPU image, the only import of openai
     audit/     data report: gates, one HTML page    CPU image
-    train/     sft, dpo, respond             CUDA image, the only import of torch, transformers, trl, peft
-    publish/   dataset cards, Hub upload    CPU image
+    train/     sft, dpo, respond, verify, export, chat    CUDA image, the only import of torch, transformers, trl, peft
+    publish/   dataset and model cards, Hub upload, tracker logs    CPU image
     measure/   measures of texts, for generate, audit and evaluate    CPU image
     common/    errors, recipe, constitution, records, files, stages    both images
 

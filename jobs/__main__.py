@@ -115,7 +115,7 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def _as_job_error(error: OSError) -> JobError | None:
     """Disk trouble is the user's to fix; any other OSError is a bug."""
     where = error.filename or "the run folder"
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return StoppedError(
             f"Disk full while writing {where}. Free some space, then run the same command to go on, without --redo."
         )

@@ -39,7 +39,7 @@ def verdict(shown_first: float | None, shown_second: float | None, rule: Literal
     if rule == "mean":
         return side(mean_in_log_odds(shown_first, shown_second), band=0.0)
     both = (shown_first - 0.5, shown_second - 0.5)
-    if max(map(abs, both)) <= TIE_BAND:
+    if max(map(abs, both)) <= TIE_BAND + 1e-9:  # 0.45 and 0.55 are as far from one half but for the last bit
         return "tie"
     if min(both) > 0:
         return "first"

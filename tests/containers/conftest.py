@@ -44,8 +44,8 @@ generate:
   benign_twins: false
 judge: {rule: "off"}
 audit: {on_failure: report}
-sft: {max_steps: 8, batch_size: 1, gradient_accumulation_steps: 1, max_length: 192}
-dpo: {max_steps: 2, batch_size: 1, gradient_accumulation_steps: 1, max_length: 192}
+sft: {max_steps: 8, batch_size: 1, evaluations: 0, max_length: 192}
+dpo: {max_steps: 2, batch_size: 1, evaluations: 0, max_length: 192}
 respond: {max_new_tokens: 16, max_prompts: 2}
 """
 
