@@ -49,7 +49,11 @@ def train(case: Case, rows: Rows, meter: Meter, facts: dict[str, Any]) -> dict[s
     reference_s = _use(trainer, settings, data, how)
     meter.begin()
     trainer.train()
-    return {"reference_s_per_pair": reference_s / len(data), "execution": execution.figures}
+    return {
+        "reference_s_per_pair": reference_s / len(data),
+        "execution": trainer.keeper.execution.figures,
+        "heaviest": trainer.keeper.heaviest,
+    }
 
 
 def _stage(case: Case) -> Any:

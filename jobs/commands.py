@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from jobs.model_commands import MODEL_COMMANDS, PUBLISH_COMMANDS
-from jobs.options import make_context, run_options
+from jobs.options import make_context, run_options, which_run
 
 
 @click.group()
@@ -67,17 +67,16 @@ def repair(name: str | None, run: str | None, **options: Any) -> None:
 
 
 @click.command("plan")
-@click.option("--gpu-price", multiple=True, metavar="NAME=USD", help="What an hour of a GPU type costs you.")
-@run_options
+@click.option(
+    "--gpu-price", multiple=True, metavar="NAME=USD", help="What an hour of a GPU type costs you; as often as needed."
+)
+@which_run
 def plan(gpu_price: tuple[str, ...], **options: Any) -> None:
     """Tell what generate will ask, use, cost and take, and what training takes on every GPU type. Sends nothing."""
-    gpus, context = import_module("jobs.common.gpus").priced(gpu_price), make_context(redo=False, **options)
+    gpus, context = import_module("jobs.common.gpus").priced(gpu_price), make_context(**options)
     import_module("jobs.generate.plan").run_plan(context)
     print()
     import_module("jobs.prepare.train_plan").run_plan(context, gpus)
-
-
-plan.params = [option for option in plan.params if option.name != "redo"]
 
 
 @click.command("status")
@@ -98,7 +97,7 @@ def publish() -> None:
 @click.option("--licence", required=True, help="Licence of the data, by the Hub's identifier, such as cc-by-4.0.")
 @click.option("--private", is_flag=True, help="Make the repository private where it does not exist yet.")
 @click.option("--dry-run", is_flag=True, help="Put everything together and show it; send nothing.")
-@run_options
+@which_run
 def data(repo: str | None, licence: str, private: bool, dry_run: bool, **options: Any) -> None:
     """Write parquet files and a dataset card with the run's numbers, and push them where a token is there."""
     import_module("jobs.publish.data").publish_data(make_context(**options), repo, licence, dry_run, private)

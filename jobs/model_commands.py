@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.options import make_context, run_options
+from jobs.options import make_context, run_options, which_run
 
 
 @click.group()
@@ -27,7 +27,7 @@ def import_recipe(file: Path, out: Path | None) -> None:
 @click.command("verify")
 @click.argument("name", required=False, metavar="[RUN]")
 @click.option("--stage", type=click.Choice(["sft", "dpo"]), default="dpo", show_default=True, help="What to replay.")
-@run_options
+@which_run
 def verify(name: str | None, stage: str, run: str | None, **options: Any) -> None:
     """Train the last steps of RUN again from its last checkpoint but one, and compare every hash."""
     import_module("jobs.train.verify").run(make_context(run=name or run, **options), stage)
@@ -36,7 +36,7 @@ def verify(name: str | None, stage: str, run: str | None, **options: Any) -> Non
 @click.command("export")
 @run_options
 def export(**options: Any) -> None:
-    """Merge the adapter into the base exactly, measure what the merge changed, and write a model folder with a card."""
+    """Merge the adapter into the base exactly, measure what the merge changed, and write a model folder."""
     import_module("jobs.train.export").run(make_context(**options))
 
 
@@ -46,9 +46,9 @@ def export(**options: Any) -> None:
     "--stage", type=click.Choice(["base", "sft", "dpo"]), default="dpo", show_default=True, help="Who speaks."
 )
 @click.option("--compare", is_flag=True, help="Show base, SFT and DPO side by side.")
-@run_options
+@which_run
 def chat(name: str | None, stage: str, compare: bool, run: str | None, **options: Any) -> None:
-    """Talk to the model of RUN in the terminal."""
+    """Talk to the model of RUN in the terminal, by its own --recipe; /reset, /system TEXT and /quit are understood."""
     import_module("jobs.train.chat").run(make_context(run=name or run, **options), stage, compare)
 
 
@@ -57,14 +57,14 @@ def chat(name: str | None, stage: str, compare: bool, run: str | None, **options
 @click.option("--licence", required=True, help="Licence of the model, by the Hub's identifier, such as apache-2.0.")
 @click.option("--private", is_flag=True, help="Make the repository private where it does not exist yet.")
 @click.option("--dry-run", is_flag=True, help="Put everything together and show it; send nothing.")
-@run_options
+@which_run
 def publish_model(repo: str | None, licence: str, private: bool, dry_run: bool, **options: Any) -> None:
     """Push both adapters, the merged model if exported, and a model card with the run's numbers."""
     import_module("jobs.publish.model").publish_model(make_context(**options), repo, licence, dry_run, private)
 
 
 @click.command("logs")
-@run_options
+@which_run
 def publish_logs(**options: Any) -> None:
     """Send the trackers' offline logs of the run (`tracker: trackio` or `wandb`)."""
     import_module("jobs.publish.logs").publish_logs(make_context(**options))

@@ -14,7 +14,13 @@ from jobs.common.errors import ConfigError
 
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options every stage takes; each can also come from the environment."""
+    """The options every stage takes."""
+    redo = click.option("--redo", is_flag=True, help="Move this stage's earlier output aside and start anew.")
+    return which_run(redo(command))
+
+
+def which_run(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that name a run, for commands that do nothing anew; each can also come from the environment."""
     options = [
         click.option(
             "--recipe", envvar="CAI_RECIPE", default="demo", show_default=True, help="Name in recipes/, or a path."
@@ -22,14 +28,13 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--run", envvar="CAI_RUN", default=None, help="Name of the run.  [default: the recipe's name]"),
         click.option("--runs", envvar="CAI_RUNS", default="runs", show_default=True, help="Folder of all state."),
         click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a recipe key; also CAI_SET."),
-        click.option("--redo", is_flag=True, help="Move this stage's earlier output aside and start anew."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...], redo: bool) -> Any:
+def make_context(recipe: str, run: str | None, runs: str, sets: tuple[str, ...], redo: bool = False) -> Any:
     """Read the recipe and put what the command line says into one object."""
     from jobs.common.context import RunContext
     from jobs.common.recipe import load_recipe

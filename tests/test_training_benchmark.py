@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from statistics import mean, median
 
 import pytest
 
+from benchmarks import training_memory
 from benchmarks.training_drive import Seen
 from benchmarks.training_meter import Meter
 from benchmarks.training_models import Case, ModelSpec
@@ -91,3 +93,17 @@ def test_made_up_rows_have_the_lengths_of_the_original_s() -> None:
     assert median(lengths) == pytest.approx(153.5, rel=0.05)
     assert mean(len(chosen) for _, chosen, _ in rows.pairs) == pytest.approx(108, rel=0.08)
     assert all(max(ids) < 1024 for ids, _ in rows.within(1024).sft)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers by an old name
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_the_memory_table_has_predicted_and_real_of_rows_of_the_asked_length(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelSpec("tiny", "cpu", "float32", "none", None)
+    found = training_memory._row(Case(stage, model, 4, str(tmp_path)), 256)  # type: ignore[arg-type]
+
+    name, how, expected, real, off = (part.strip() for part in found.strip("|").split("|"))
+    assert (name, "2048 tokens a pass" in how) == (stage, True)
+    assert 0 < float(expected) < float(real), "a process holds more than the tensors of a tiny model"
+    assert off.endswith("%")

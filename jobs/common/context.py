@@ -40,10 +40,15 @@ class RunContext:
         """Folder of the journal of paid replies; shared by all runs."""
         return self.runs / "journal"
 
+    @property
+    def typed(self) -> str:
+        """What is typed after `--run` for the same run, recipe and folder; for messages."""
+        return " ".join(filter(None, [self.run, self.given]))
+
     def constitution(self) -> Constitution:
         """The recipe's constitution, read and checked."""
         return load_constitution(self.recipe.constitution)
 
     def command(self, stage: str, *more: str) -> str:
         """The command line that runs a stage of this run with this recipe."""
-        return " ".join(["cai", COMMANDS.get(stage, stage), "--run", self.run, *filter(None, [self.given]), *more])
+        return " ".join(["cai", COMMANDS.get(stage, stage), "--run", self.typed, *more])

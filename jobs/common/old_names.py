@@ -57,8 +57,8 @@ _MEANINGS: dict[str, str] = {
     "nothing (chosen by device)": (
         "attn_implementation gradient_checkpointing_kwargs activation_checkpointing_kwargs activation_offloading "
         "average_tokens_across_devices bf16_full_eval fp16_full_eval liger_kernel_config model_init_kwargs tf32 "
-        "torch_compile torch_compile_backend torch_compile_mode torch_empty_cache_steps use_cache use_cpu use_liger "
-        "use_liger_kernel"
+        "torch_compile torch_compile_backend torch_compile_mode torch_empty_cache_steps use_cache use_cpu "
+        "use_flash_attention_2 use_liger use_liger_kernel"
     ),
     "nothing (accelerate's own file; see recipes/accelerate)": (
         "accelerator_config ddp_backend ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters "

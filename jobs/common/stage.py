@@ -115,6 +115,7 @@ def open_stage(context: RunContext, plan: StagePlan) -> Iterator[OpenStage | Non
         return
     with run_lock(context.folder, plan.name):
         if context.redo:
+            _verify_inputs(context, inputs)  # first: a finished output is not moved for a stage that cannot begin
             _set_aside(folder)
         elif _already_finished(context, plan, fingerprint):  # by a process that held the lock until now
             yield None

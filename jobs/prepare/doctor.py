@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jobs.common.console import say
 from jobs.common.errors import ConfigError
+from jobs.common.model_shape import KNOWN
 from jobs.common.stage import RunContext
 from jobs.prepare.doctor_gpu import check_gpu
 from jobs.prepare.doctor_keys import check_keys
@@ -21,9 +22,11 @@ from jobs.prepare.doctor_machine import Check, Machine
 
 GIB = 2**30
 DEMO_DISK = 3 * GIB
-"""A run of the embedded 135M model: its weights twice, two adapters with checkpoints, data."""
+"""A run of a 135M model: its weights twice, two adapters with checkpoints, data."""
 REAL_DISK = 40 * GIB
 """A run of a 7B model: weights, adapters, checkpoints, data."""
+CPU_PARAMETERS = 2e8
+"""Students of at most this size can be trained on a CPU, in hours, and need little disk."""
 
 
 def run(context: RunContext) -> None:
@@ -42,7 +45,8 @@ def run(context: RunContext) -> None:
 
 def all_checks(context: RunContext, machine: Machine) -> Iterator[Check]:
     """Yield one finding per trap."""
-    real_model = context.recipe.student.model != "embedded"
+    shape = KNOWN.get(context.recipe.student.model)
+    real_model = shape is None or shape.parameters > CPU_PARAMETERS
     yield check_gpu(machine, real_model=real_model)
     yield check_disk(context.runs, REAL_DISK if real_model else DEMO_DISK)
     if (context.folder / "generate/manifest.json").exists():

@@ -14,6 +14,8 @@ OLDEST_DRIVER = 525
 """First branch that runs CUDA 12 wheels, by CUDA's minor-version compatibility (docs/decisions/002)."""
 FULL_DRIVER = 570
 """First branch that knows CUDA 12.8 itself."""
+OLDEST_CAPABILITY = 8
+"""First compute capability with bf16 in hardware (Ampere); training refuses older ones."""
 
 
 def check_gpu(machine: Machine, *, real_model: bool, count_devices: Callable[[], int | str] | None = None) -> Check:
@@ -21,7 +23,7 @@ def check_gpu(machine: Machine, *, real_model: bool, count_devices: Callable[[],
 
     Args:
         machine: where to look.
-        real_model: the student is more than the embedded 135M model, for which a CPU is too slow.
+        real_model: the student is more than a 135M model, for which a CPU is too slow.
         count_devices: the number of CUDA devices, or why there is no answer; default: ask the CUDA driver.
     """
     driver = find_driver(machine)
@@ -35,25 +37,43 @@ def check_gpu(machine: Machine, *, real_model: bool, count_devices: Callable[[],
     found = (count_devices or cuda_devices)()
     if isinstance(found, str) or found == 0:
         return _no_device(machine, driver, found)
+    if old := _too_old(machine):
+        return Check("fail", "gpu", f"{old}; training needs bf16: 8.0 (Ampere) or later. sft and dpo would refuse it.")
     note = "" if major >= FULL_DRIVER else f" (older than {FULL_DRIVER}: runs CUDA 12.8 by minor-version compatibility)"
     return Check("ok", "gpu", f"driver {driver}, {found} GPU{'s' if found > 1 else ''}{note}")
 
 
 def find_driver(machine: Machine) -> str | None:
     """The version of the NVIDIA driver, from nvidia-smi or the kernel; None where there is none."""
-    if program := shutil.which("nvidia-smi", path=machine.environment.get("PATH")):
-        command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-        try:
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-        except (OSError, subprocess.SubprocessError):
-            answer = ""
-        if version := re.match(r"\d+\.[\d.]+", answer):
-            return version.group()
+    program = shutil.which("nvidia-smi", path=machine.environment.get("PATH"))
+    if version := re.match(r"\d+\.[\d.]+", _asked(program, "driver_version")):
+        return version.group()
     kernel = machine.root / "proc/driver/nvidia/version"
     if not kernel.exists():
         return None
     version = re.search(r"\b(\d{3}\.[\d.]+)\b", kernel.read_text(encoding="utf-8", errors="replace"))
     return version.group(1) if version else None
+
+
+def _too_old(machine: Machine) -> str:
+    """The first GPU and its compute capability where no GPU here has bf16; empty where one has, or none is told."""
+    program = shutil.which("nvidia-smi", path=machine.environment.get("PATH"))
+    found = re.findall(r"^(.+), (\d+)\.(\d+)$", _asked(program, "name,compute_cap"), re.MULTILINE)
+    if not found or any(int(major) >= OLDEST_CAPABILITY for _name, major, _minor in found):
+        return ""
+    name, major, minor = found[0]
+    return f"{name} has compute capability {major}.{minor}"
+
+
+def _asked(program: str | None, what: str) -> str:
+    """What nvidia-smi answers, a line for each GPU; empty where it does not."""
+    if program is None:
+        return ""
+    command = [program, f"--query-gpu={what}", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def cuda_devices() -> int | str:

@@ -14,10 +14,14 @@ from urllib.parse import urlsplit
 from jobs.common.hosts import is_private_host
 from jobs.common.recipe import PROJECT
 from jobs.common.settings import Recipe
-from jobs.prepare.doctor_machine import CONTAINER_UID, Check, Machine
+from jobs.prepare.doctor_machine import CONTAINER_UID, Check, Level, Machine
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "0.0.0.0", "::1"}
 INSTALL = "Install it with: make key < FILE"
+SET = (
+    "Set OPENAI_API_KEY or OPENAI_API_KEY_FILE; for compose: make key < FILE. Where another machine runs generate: "
+    "CAI_KEY_CONFIGURED=yes"
+)
 
 
 def check_keys(machine: Machine, recipe: Recipe, project: Path = PROJECT) -> Iterator[Check]:
@@ -37,15 +41,16 @@ def check_keys(machine: Machine, recipe: Recipe, project: Path = PROJECT) -> Ite
 
 def _check_key(machine: Machine, *, needed: bool) -> Check:
     environment = machine.environment
-    missing = Check("fail" if needed else "warn", "key", f"no API key for the recipe's endpoint. {INSTALL}")
+    level: Level = "fail" if needed else "warn"
     if "CAI_KEY_CONFIGURED" in environment:
         configured = Check("ok", "key", "a key file is configured; only generate can read it")
+        missing = Check(level, "key", f"no API key for the recipe's endpoint. {INSTALL}")
         return configured if environment["CAI_KEY_CONFIGURED"] else missing
     if environment.get("OPENAI_API_KEY"):
         return Check("ok", "key", "OPENAI_API_KEY is set")
     path = environment.get("OPENAI_API_KEY_FILE")
     if not path:
-        return missing
+        return Check(level, "key", f"no API key for the recipe's endpoint. {SET}")
     return _check_key_file(Path(path), machine.uid)
 
 

@@ -79,8 +79,9 @@ def _text(draft: Draft, out: Path | None) -> str:
     if draft.onto is not None and out is not None:
         return f"{out.read_text(encoding='utf-8').rstrip()}\n{body}"
     return (
-        f"# From {draft.file.path.name} ({draft.stage.upper()}). The run's own rows come first; constitution, teacher "
-        f"and what is\n# not named here are the defaults.\n{body}"
+        f"# From {draft.file.path.name} ({draft.stage.upper()}). The run's own rows come first; what is not named here "
+        "is the default:\n# the embedded 135M model is the teacher and writes the initial responses until `teacher` "
+        f"and `initial` say\n# otherwise, as in recipes/mistral-7b.yaml.\n{body}"
     )
 
 

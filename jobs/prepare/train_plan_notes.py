@@ -8,7 +8,7 @@ from typing import Literal
 
 from jobs.common.gpus import PRICES_DATED, Gpu
 from jobs.common.memory import GIB
-from jobs.common.predicted import peak_flops, share_of_peak
+from jobs.common.predicted import EAGER, peak_flops, share_of_peak
 from jobs.common.processor import cores, native_bf16
 from jobs.prepare.train_plan_cost import START_S, Forecast, Stage, seconds
 from jobs.prepare.train_plan_rows import ANSWER_TOKENS, BYTES_PER_TOKEN, MIX_IN_TOKENS, PROMPT_TOKENS
@@ -61,7 +61,7 @@ def note_lines(stages: Sequence[Stage], offers: Sequence[Offer], gpus: Sequence[
     return [
         *lines,
         f"minutes: at an assumed share of the GPU's bf16 peak, {shares}; {START_S:.0f} s to start and all evaluations "
-        "included",
+        f"included; a long stage compiles its layers and takes about {1 - EAGER:.0%} less",
         f"dollars: low offers of {PRICES_DATED}, as examples; yours: --gpu-price NAME=USD, for an hour",
     ]
 

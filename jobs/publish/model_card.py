@@ -77,11 +77,19 @@ def _use(evidence: ModelEvidence, repo: str) -> Iterator[str]:
     else:
         revision = f', revision="{evidence.student.revision}"' if evidence.student.revision else ""
         base = evidence.base or "path/of/the/base"
+        packed = evidence.stages["dpo"]["recipe"]["dpo"]["quantization"] == "nf4"
         yield "from peft import PeftModel"
-        yield "from transformers import AutoModelForCausalLM, AutoTokenizer"
+        yield f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if packed else ''}"
         yield ""
         yield f'tokenizer = AutoTokenizer.from_pretrained("{repo}", subfolder="dpo")'
-        yield f'base = AutoModelForCausalLM.from_pretrained("{base}"{revision}, dtype="auto")'
+        if packed:
+            dtype = evidence.stages["dpo"]["measures"]["weights_dtype"]
+            yield "four_bit = BitsAndBytesConfig(  # as it was trained; over other weights the adapter is another model"
+            yield '    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,'
+            yield f'    bnb_4bit_compute_dtype="{dtype}",'
+            yield ")"
+        loaded = ", quantization_config=four_bit" if packed else ""
+        yield f'base = AutoModelForCausalLM.from_pretrained("{base}"{revision}, dtype="auto"{loaded})'
         yield f'model = PeftModel.from_pretrained(base, "{repo}", subfolder="dpo")'
     yield from ("```", "", "| folder | what it is |", "|---|---|")
     if evidence.exported:

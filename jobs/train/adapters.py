@@ -113,6 +113,15 @@ def trainable_parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def whole_values(model: Any) -> dict[str, Any]:
+    """The policy's values by PEFT's names, put together where processes hold parts of them (FSDP); all must call it."""
+    return {
+        name: value.full_tensor() if hasattr(value, "full_tensor") else value
+        for name, value in model.state_dict().items()
+        if f".{POLICY}." in name
+    }
+
+
 def save_adapter(model: Any, tokenizer: Any, student: Student, folder: Path) -> list[Path]:
     """Write the policy alone, with tokenizer, template and generation config, whole or not at all.
 
@@ -121,7 +130,9 @@ def save_adapter(model: Any, tokenizer: Any, student: Student, folder: Path) -> 
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        model.save_pretrained(temporary, selected_adapters=[POLICY], safe_serialization=True)
+        model.save_pretrained(
+            temporary, selected_adapters=[POLICY], safe_serialization=True, state_dict=whole_values(model)
+        )
         tokenizer.save_pretrained(temporary)
         model.generation_config.save_pretrained(temporary)
         (temporary / "README.md").unlink(missing_ok=True)

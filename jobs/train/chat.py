@@ -19,7 +19,7 @@ from rich.text import Text
 
 from jobs.common.console import say
 from jobs.common.records import System
-from jobs.common.stage import RunContext
+from jobs.common.stage import RunContext, finished_manifest
 from jobs.train.device import libraries
 from jobs.train.examples import Messages, encode, said
 from jobs.train.page import SYSTEMS
@@ -61,12 +61,13 @@ def run(context: RunContext, stage: System, compare: bool) -> None:
         compare: let base, SFT and DPO answer every message.
 
     Raises:
-        ConfigError: the adapter that should speak has not finished training.
+        ConfigError: fetch, or the adapter that should speak, has not finished.
     """
     systems: tuple[System, ...] = SYSTEMS if compare else (stage,)
     names: tuple[Trained, ...] = ("sft", "dpo") if compare else () if stage == "base" else (stage,)
+    finished_manifest(context, "fetch")
     every = [weights_of(context, name) for name in names]
-    with libraries("chat", context.run):
+    with libraries("chat", context.typed):
         speaker = load_speaker(context, names, every[-1] if every else untrained_weights(context))
         say(f"chat: {speaker.student.name}, {' beside '.join(systems)}, on {speaker.device.name}. {COMMANDS}")
         _talk(speaker, Conversation(systems))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def libraries(section: str, run: str, stage: Path | None = None) -> Iterator[Non
 
     Args:
         section: the stage, for messages.
-        run: the run, for messages.
+        run: the run and its other options, as they are typed after `--run`; for messages.
         stage: folder of a stage that keeps checkpoints: the advice names the newest.
 
     Raises:
@@ -91,6 +92,7 @@ def libraries(section: str, run: str, stage: Path | None = None) -> Iterator[Non
         StoppedError: the disk is full, the GPU failed or a worker died; the same command goes on.
     """
     go_offline()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it advises a package that nothing here needs
     with warnings.catch_warnings():
         for package in ("accelerate", "bitsandbytes", "datasets", "peft", "torch", "transformers", "trl"):
             warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")

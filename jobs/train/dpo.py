@@ -55,7 +55,7 @@ def run(context: RunContext) -> None:
         if stage is None:
             return
         flag = StopFlag()
-        with libraries(SECTION, context.run, stage.folder), sigterm_sets(flag):
+        with libraries(SECTION, context.typed, stage.folder), sigterm_sets(flag):
             with watching(stage, context.recipe.dpo, flag) as watch:
                 result = _train(stage, watch)
             stage.finish(result)

@@ -8,12 +8,14 @@ from typing import Any
 
 from jobs.common.console import say
 from jobs.common.jsonl import sha256_file, write_atomic
-from jobs.train import adapters
+from jobs.train import adapters, guards
 from jobs.train.data import Data
 from jobs.train.examples import Row
 from jobs.train.margins import length_baseline
+from jobs.train.objective import objective, pair_smoothing
 from jobs.train.setup import Parts, check_rows, common_arguments, finish_setup
 from jobs.train.student import template_sha256
+from jobs.train.together import on_one_gpu
 
 STORE = "reference"
 """Folder of the reference's log-probabilities below RUNS."""
@@ -51,10 +53,11 @@ def _build(parts: Parts, data: Data, watch: Any) -> Any:
     from jobs.train.dpo_trainer import PairTrainer
 
     settings, held_out = parts.stage.context.recipe.dpo, data.held_out.rows
+    guards.check_window(parts.model.config, settings.max_length, parts.stage)
     before = adapters.snapshot(parts.model)
     trainer = PairTrainer(
         model=parts.model,
-        args=DPOConfig(**common_arguments(settings, parts), beta=settings.beta, disable_dropout=True),
+        args=on_one_gpu(DPOConfig(**common_arguments(settings, parts), beta=settings.beta, disable_dropout=True)),
         train_dataset=Dataset.from_list([row.for_trl() for row in data.train.rows]),
         eval_dataset=Dataset.from_list([row.for_trl() for row in held_out]) if held_out else None,
         processing_class=parts.tokenizer,
@@ -68,7 +71,6 @@ def _build(parts: Parts, data: Data, watch: Any) -> Any:
 
 def _give_pairs(trainer: Any, parts: Parts, data: Data, watch: Any) -> dict[str, Any]:
     from jobs.train.engine import attention
-    from jobs.train.losses import objective, pair_smoothing
     from jobs.train.pairs import Pairs, Passes, pair_ids
     from jobs.train.reference import pin, summed
     from jobs.train.start import Reference

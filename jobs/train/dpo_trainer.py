@@ -16,8 +16,9 @@ from trl import DPOTrainer
 from jobs.common.console import say
 from jobs.train.engine.forward import log_probs
 from jobs.train.engine.pack import Packed, PairIds, positions_of
-from jobs.train.losses import Objective, Part, Share, join, loss_of
+from jobs.train.losses import Part, Share, join, loss_of
 from jobs.train.margins import GAINED, Judged, alarm, by_principle
+from jobs.train.objective import Objective
 from jobs.train.pairs import Pairs, Passes, by_side, scored
 from jobs.train.shares import passes
 from jobs.train.stepping import Stepping

@@ -109,7 +109,7 @@ def require_rows(context: RunContext, rows: Sequence[Row], name: str) -> None:
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "nothing was dropped"
     raise DataError(
         f"{context.folder / stage / name}: 0 rows. {stage} dropped: {reasons} (see dropped.jsonl beside it). "
-        f"Ask for more prompts: cai generate --run {context.run} --redo --set generate.prompts_per_principle=20"
+        f"Ask for more prompts: {context.command('generate', '--redo', '--set generate.prompts_per_principle=20')}"
     )
 
 

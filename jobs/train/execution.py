@@ -77,14 +77,9 @@ def choose_execution(
     begun = _read(stage.folder)
     if begun and begun["asked"] == asked and begun["execution"].device == device.name:
         found: Execution = begun["execution"]
-        choose_attention(device.kind)  # registers it
+        choose_attention(device.kind, found.precision)  # registers it
         return found
-    precision = begun["execution"].precision if begun else choose_precision(settings.precision, device)
-    if begun and begun["execution"].device != device.name:
-        say(
-            f"{stage.plan.name}: began on {begun['execution'].device}, goes on on {device.name}; "
-            "the result differs from an undisturbed run by rounding"
-        )
+    precision = _kept(stage, begun["execution"], device) if begun else choose_precision(settings.precision, device)
     load = Load(
         shape,
         lora_rank=stage.context.recipe.sft.lora.rank,
@@ -96,9 +91,20 @@ def choose_execution(
     pays = device.kind == "cuda" and can_compile()
     load = replace(load, compiled=pays and compile_pays(stage.plan.name, settings, load, device.name, rows))  # type: ignore[arg-type]
     tokens, checkpointing = _passes(stage, settings, load)
-    execution = Execution(precision, tokens, checkpointing, choose_attention(device.kind), load.compiled, device.name)
+    attention = choose_attention(device.kind, precision)
+    execution = Execution(precision, tokens, checkpointing, attention, load.compiled, device.name)
     write_execution(stage.folder, execution, asked)
     return execution
+
+
+def _kept(stage: OpenStage, begun: Execution, device: Device) -> Literal["bf16", "fp32"]:
+    """The precision a stage began in; another device keeps it, and is named."""
+    if begun.device != device.name:
+        say(
+            f"{stage.plan.name}: began on {begun.device}, goes on on {device.name}; "
+            "the result differs from an undisturbed run by rounding"
+        )
+    return begun.precision
 
 
 def write_execution(folder: Path, execution: Execution, asked: dict[str, Any] | None = None) -> None:
@@ -123,8 +129,15 @@ def memory_bytes(device: str) -> float:
     limits = [int(free_kib) * 1024]
     limit = CGROUP / "memory.max"
     if limit.exists() and (most := limit.read_text().strip()) != "max":
-        limits.append(int(most) - int((CGROUP / "memory.current").read_text()))
+        limits.append(int(most) - int((CGROUP / "memory.current").read_text()) + _file_cache())
     return float(min(limits))
+
+
+def _file_cache() -> int:
+    """Bytes of files read lately: they count as used, but the kernel gives them up first."""
+    stat = CGROUP / "memory.stat"
+    lines = stat.read_text().splitlines() if stat.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 def _passes(stage: OpenStage, settings: SftSettings | DpoSettings, load: Load) -> tuple[int, bool]:
@@ -138,10 +151,19 @@ def _passes(stage: OpenStage, settings: SftSettings | DpoSettings, load: Load) -
         raise ConfigError(
             f"{section}: {load.shape.parameters / 1e9:.1f} billion parameters and a row of {load.micro_batch_tokens} "
             f"tokens do not fit the {room / GIB:.1f} GiB of this {load.device}. "
-            f"Run: {stage.context.command(section, '--redo', f'--set {section}.quantization=nf4')}"
+            f"Run: {stage.context.command(section, *_smaller(section, settings))}"
         )
     tokens, checkpointing = fitting
     return (tokens if fixed == "auto" else fixed), (checkpointing if wanted == "auto" else wanted)
+
+
+def _smaller(section: str, settings: SftSettings | DpoSettings) -> list[str]:
+    """What to type after the stage to make it take less memory."""
+    if settings.gradient_checkpointing is False:
+        return [f"--set {section}.gradient_checkpointing=auto"]  # outside the fingerprint
+    if settings.quantization == "none":
+        return ["--redo", f"--set {section}.quantization=nf4"]
+    return ["--redo", f"--set {section}.max_length={max(1, settings.max_length // 2)}"]
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

@@ -63,7 +63,7 @@ def run(context: RunContext) -> None:
     with open_stage(context, plan) as stage:
         if stage is None:
             return
-        with libraries(SECTION, context.run):
+        with libraries(SECTION, context.typed):
             stage.finish(_export(stage, system, weights_of(context, system)))
 
 

@@ -39,7 +39,7 @@ def known_fault(error: Exception, section: str, run: str, stage: Path | None) ->
     Args:
         error: what a library raised.
         section: the stage, for messages.
-        run: the run, for messages.
+        run: the run and its other options, as they are typed after `--run`; for messages.
         stage: folder of a stage that keeps checkpoints.
     """
     from safetensors import SafetensorError

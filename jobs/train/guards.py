@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.common.errors import DataError
+from jobs.common.errors import ConfigError, DataError
+from jobs.common.stage import OpenStage
 
 IGNORED = -100
 """Label of a token that is not trained."""
@@ -107,6 +108,20 @@ def check_padding(generation_config: Any, pad: int) -> None:
         raise DataError(
             f"generation config: pad token {generation_config.pad_token_id}, tokenizer pads with {pad}, "
             f"end tokens {ends}: padding must be the tokenizer's and must not end an answer."
+        )
+
+
+def check_window(config: Any, max_length: int, stage: OpenStage) -> None:
+    """No row may be longer than the student's sliding window: in a packed pass a token attends to all of its row.
+
+    Raises:
+        ConfigError: one may be.
+    """
+    window, section = getattr(config, "sliding_window", None), stage.plan.name
+    if window and max_length > window:
+        raise ConfigError(
+            f"{section}: max_length {max_length} is beyond the sliding window of {window} tokens that the student "
+            f"attends to. Run: {stage.context.command(section, '--redo', f'--set {section}.max_length={window}')}"
         )
 
 

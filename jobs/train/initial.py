@@ -59,7 +59,7 @@ def run(context: RunContext) -> None:
     with open_stage(context, StagePlan(STAGE, _ingredients(context, prompts), ("fetch",), lock="cuda")) as stage:
         if stage is None:
             return
-        with libraries(STAGE, context.run):
+        with libraries(STAGE, context.typed):
             _answer(stage, read_records(prompts, RedTeamPrompt))
 
 

@@ -56,8 +56,12 @@ class Keeper:
         free_memory()
         positions, self.heaviest = sum(self.running), 0
         if not alone:
-            section = self.stage.plan.name
-            again = self.stage.context.command(section, f"--set {section}.micro_batch_tokens={max(1, positions // 2)}")
+            section, change = self.stage.plan.name, f"micro_batch_tokens={positions // 2}"
+            if positions // 2 < self._settings.max_length:  # a recipe refuses passes below the longest row
+                if self.execution.gradient_checkpointing:
+                    raise ConfigError(self._no_room_line(positions))
+                change = "gradient_checkpointing=true"
+            again = self.stage.context.command(section, f"--set {section}.{change}")
             raise ConfigError(f"{section}: out of memory in a forward pass of {positions} tokens. Run: {again}")
         if len(self.running) > 1:
             self.execution = replace(self.execution, micro_batch_tokens=max(1, min(self.capacity, positions) // 2))
@@ -87,15 +91,15 @@ class Keeper:
 
     def _no_room_line(self, positions: int) -> str:
         section, context = self.stage.plan.name, self.stage.context
-        changes = [f"--set {section}.max_length={max(1, self._settings.max_length // 2)}"]
+        changes = ["--redo", f"--set {section}.max_length={max(1, self._settings.max_length // 2)}"]
         if not self.execution.gradient_checkpointing:
-            changes = [f"--set {section}.gradient_checkpointing=auto"]
+            changes = [f"--set {section}.gradient_checkpointing=auto"]  # goes on from the newest checkpoint
         elif self._settings.quantization == "none":
-            changes = [f"--set {section}.quantization=nf4"]
+            changes = ["--redo", f"--set {section}.quantization=nf4"]
         state = "with" if self.execution.gradient_checkpointing else "without"
         return (
             f"{section}: a single row of {positions} tokens does not fit the memory of {self.execution.device}, "
-            f"{state} gradient checkpointing. Run: {context.command(section, '--redo', *changes)}"
+            f"{state} gradient checkpointing. Run: {context.command(section, *changes)}"
         )
 
 

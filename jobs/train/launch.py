@@ -28,8 +28,10 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: accelerate's configuration file, then what follows `cai`.
     """
-    if len(arguments) < 2 or not os.path.exists(arguments[0]):
-        print("Usage: python -m jobs.train.launch CONFIG.yaml sft|dpo [OPTION]...", file=sys.stderr)
+    if len(arguments) < 2 or arguments[1] not in ("sft", "dpo") or not os.path.exists(arguments[0]):
+        lost = arguments and not os.path.exists(arguments[0])
+        why = f"{arguments[0]} does not exist. " if lost else ""
+        print(f"{why}Usage: python -m jobs.train.launch CONFIG.yaml sft|dpo [OPTION]...", file=sys.stderr)
         return 2
     environment, count = _environment(arguments[0])
     environment |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}

@@ -14,7 +14,7 @@ from jobs.common.fetched import load_fetched
 from jobs.common.jsonl import read_records, write_atomic
 from jobs.common.records import SftExample
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan
-from jobs.train import adapters
+from jobs.train import adapters, guards
 from jobs.train.beside import beside
 from jobs.train.checkpoints import chain, keep_for_verify
 from jobs.train.curves import draw_curves
@@ -27,7 +27,7 @@ from jobs.train.mix_in import mixed_rows
 from jobs.train.setup import Parts, check_rows, common_arguments, finish_setup, ingredients
 from jobs.train.stopping import StopFlag, sigterm_sets
 from jobs.train.student import find_student, load_model, load_tokenizer, student_shape
-from jobs.train.together import is_first, of_first, open_together
+from jobs.train.together import is_first, of_first, on_one_gpu, open_together
 
 SECTION: Literal["sft"] = "sft"
 
@@ -39,7 +39,7 @@ def run(context: RunContext) -> None:
         if stage is None:
             return
         flag = StopFlag()
-        with libraries(SECTION, context.run, stage.folder), sigterm_sets(flag):
+        with libraries(SECTION, context.typed, stage.folder), sigterm_sets(flag):
             with watching(stage, context.recipe.sft, flag) as watch:
                 result = _train(stage, watch)
             stage.finish(result)
@@ -89,10 +89,11 @@ def _trainer(parts: Parts, data: Data, watch: Any) -> Any:
 
     stage, settings = parts.stage, parts.stage.context.recipe.sft
     held_out = data.held_out.rows
+    guards.check_window(parts.model.config, settings.max_length, stage)
     before = adapters.snapshot(parts.model)
     trainer = PackedSftTrainer(
         model=parts.model,
-        args=SFTConfig(**common_arguments(settings, parts), completion_only_loss=True, packing=False),
+        args=on_one_gpu(SFTConfig(**common_arguments(settings, parts), completion_only_loss=True, packing=False)),
         train_dataset=Dataset.from_list([row.for_trl() for row in data.train.rows]),
         eval_dataset=Dataset.from_list([row.for_trl() for row in held_out]) if held_out else None,
         processing_class=parts.tokenizer,

@@ -22,6 +22,7 @@ from jobs.train.losses import Part, loss_of
 from jobs.train.pairs import Passes, scored
 from jobs.train.reference import Key, Logps, Store, pair_sha256
 from jobs.train.shares import passes
+from jobs.train.together import of_first
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Reference:
         """Log-probabilities of every pair; processes share the missing ones between them."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         store = Store(self.folder, self.key)
-        missing = store.missing(pairs)
+        missing = of_first(store.missing(pairs))  # another process may have stored its share already
         self.computed = len(missing)
         if missing:
             store.fill(missing[rank::ranks], self._compute)

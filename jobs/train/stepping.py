@@ -162,7 +162,8 @@ class Stepping:
         """A pass of a process that has no more rows, while the others have: it counts nothing."""
         noted = dict(self._shares)
         loss = self.one_pass(model, [min(rows, key=lambda row: self.steps.sizes[row])], total, weight=0.0)
-        self._shares = noted
+        # With a name for every figure: the processes add them up together (`_noted`).
+        self._shares = {name: noted.get(name, 0.0) for name in self._shares}
         return loss
 
     def _clip_grad_norm(self: Any, model: Any) -> Any:

@@ -60,6 +60,16 @@ def of_first(value: T) -> T:
     return value if processes() == 1 else _tell(value)
 
 
+def on_one_gpu(arguments: Any) -> Any:
+    """A trainer's arguments, for the one GPU of this process: alone, it would spread its model over all that it sees.
+
+    Args:
+        arguments: a TrainingArguments of transformers; changed.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
 @contextmanager
 def _told_to_all(context: RunContext, plan: StagePlan) -> Iterator[OpenStage | None]:
     told = False
@@ -89,7 +99,7 @@ def _beside() -> Iterator[OpenStage | None]:
     console.quiet = True
     try:
         for path in found.folder.iterdir():
-            if path.is_file():
+            if path.is_file() and not path.name.startswith("."):  # the first may be writing: those come and go
                 shutil.copy2(path, folder)
         (found.folder / CHECKPOINTS).mkdir(exist_ok=True)
         (folder / CHECKPOINTS).symlink_to((found.folder / CHECKPOINTS).absolute(), target_is_directory=True)

@@ -185,3 +185,16 @@ def test_the_next_command_names_the_recipe_and_the_folder_too(context: RunContex
     given = replace(context, given="--recipe mistral-7b --runs /data")
     with pytest.raises(ConfigError, match=r"Run: cai fetch --run demo --recipe mistral-7b --runs /data$"):
         finished_manifest(given, "fetch")
+
+
+def test_redo_moves_nothing_where_an_input_has_changed(context: RunContext) -> None:
+    assert finish(context, RATE_1)
+    plan = child(context)
+    with open_stage(context, plan) as stage:
+        assert stage is not None
+        stage.finish(Result([]))
+    (output,) = finished_manifest(context, "fetch")["outputs"]
+    (context.folder / "fetch" / output).write_text("changed")
+    with pytest.raises(DataError, match="changed since fetch finished"), open_stage(replace(context, redo=True), plan):
+        pass
+    assert (context.folder / "generate" / "manifest.json").exists()

@@ -85,6 +85,28 @@ def test_driver_version_comes_from_nvidia_smi(tmp_path: Path, script: str, expec
     assert find_driver(machine) == expected
 
 
+@pytest.mark.parametrize(
+    ("gpus", "level", "says"),
+    [
+        pytest.param("Tesla T4, 7.5", "fail", "Tesla T4 has compute capability 7.5", id="too old for bf16"),
+        pytest.param("Tesla T4, 7.5\nNVIDIA L4, 8.9", "ok", "driver 570.124.06, 1 GPU", id="one of them has it"),
+        pytest.param("NVIDIA H100 80GB HBM3, 9.0", "ok", "driver 570.124.06, 1 GPU", id="has it"),
+        pytest.param("[N/A]", "ok", "driver 570.124.06, 1 GPU", id="not told"),
+    ],
+)
+def test_a_gpu_that_training_would_refuse_fails_before_anything_is_paid(
+    tmp_path: Path, gpus: str, level: str, says: str
+) -> None:
+    machine = machine_with(tmp_path)
+    program = machine.root / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncase $1 in *driver*) echo 570.124.06 ;; *) echo '{gpus}' ;; esac\n")
+    program.chmod(0o755)
+    check = check_gpu(machine, real_model=True, count_devices=lambda: 1)
+    assert check.level == level
+    assert says in check.text
+
+
 def test_cuda_answers_with_a_count_or_a_reason() -> None:
     assert isinstance(cuda_devices(), int | str)
 

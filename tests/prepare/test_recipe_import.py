@@ -140,6 +140,12 @@ def test_losses_keep_their_weights_and_rpo_becomes_one_of_them(tmp_path: Path) -
     assert (recipe.dpo.loss_type, recipe.dpo.loss_weights) == (["sigmoid", "sft"], [1.0, 0.3])
 
 
+@pytest.mark.parametrize("text", ["loss_type: [ipo]\nrpo_alpha: 0.3", "rpo_alpha: 0.3\nloss_type: ipo"])
+def test_rpo_stands_beside_the_loss_wherever_it_is_written(text: str, tmp_path: Path) -> None:
+    recipe = imported(tmp_path, TRL_DPO.replace("loss_type: [sigmoid, sft]\nloss_weights: [1.0, 0.2]", text))
+    assert (recipe.dpo.loss_type, recipe.dpo.loss_weights) == (["ipo", "sft"], [1.0, 0.3])
+
+
 @pytest.mark.parametrize(
     ("warmup", "share"),
     [("warmup_steps: 0.03", 0.03), ("warmup_steps: 5\nmax_steps: 50", 0.1), ("warmup_steps: 5", 0.1)],
@@ -167,13 +173,14 @@ def test_the_dtype_becomes_the_precision(change: str, precision: str, tmp_path: 
         ("model_name_or_path: a/b\n", "SFT or DPO"),
         ("beta: strong\n", r"old0\.yaml:1: beta: expected a number, found 'strong'"),
         ("beta: -1\n", r"old0\.yaml \(translated\).*dpo\.beta.*found -1.*Correct that value, then import again"),
+        ("rpo_alpha: 1\nloss_type: [ipo, sft]\n", r"old0\.yaml:1: rpo_alpha beside a list of losses \(ipo, sft\)"),
         ("beta: 0.1\nloss_type: kto_pair\n", r"dpo\.loss_type: .*found 'kto_pair'"),
         ("packing: true\ndataset_mixer: [a, b]\n", r"old0\.yaml:2: dataset_mixer: not a list of datasets"),
         ("packing: true\nchat_template: '### {{ messages }}'\n", "this template is none of ours"),
         ("- beta\n", "expected a mapping"),
         ("beta: 0.1\nbeta: 0.2\n", "written twice"),
     ],
-    ids=["unknown", "neither", "no number", "range", "loss", "mixer", "template", "list", "twice"],
+    ids=["unknown", "neither", "no number", "range", "rpo", "loss", "mixer", "template", "list", "twice"],
 )
 def test_what_cannot_be_translated_is_refused_by_name_and_nothing_is_written(
     text: str, message: str, tmp_path: Path

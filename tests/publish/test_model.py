@@ -74,6 +74,17 @@ def test_adapters_alone_name_the_base_that_everybody_can_load(run: Finished) -> 
     assert f'from_pretrained("someone/tiny-135m", revision="{COMMIT}"' in text
 
 
+def test_adapters_over_4_bit_weights_are_loaded_over_4_bit_weights(run: Finished) -> None:
+    with run.recipe.open("a", encoding="utf-8") as file:
+        file.write("dpo: {quantization: nf4}\n")
+    finish_training(run)
+    assert run.publish("--dry-run", "--repo", "me/tiny") == 0
+    code = card(run)[1].split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert 'dtype="auto", quantization_config=four_bit)' in code
+    assert 'bnb_4bit_compute_dtype="bfloat16"' in code
+
+
 def test_with_an_export_the_merged_model_is_at_the_top(run: Finished) -> None:
     finish_training(run)
     finish_export(run)

@@ -18,8 +18,9 @@ from jobs.train.dpo_trainer import PairTrainer
 from jobs.train.engine.attention import choose_attention
 from jobs.train.engine.pack import PairIds
 from jobs.train.engine.prepare import prepare_model
-from jobs.train.losses import Objective, Part, join, loss_of, objective, pair_smoothing
+from jobs.train.losses import Part, join, loss_of
 from jobs.train.margins import GAINED
+from jobs.train.objective import Objective, objective, pair_smoothing
 from jobs.train.pairs import Pairs, Passes, pair_ids, scored
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # notes between the libraries

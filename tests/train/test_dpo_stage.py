@@ -19,7 +19,7 @@ from jobs.common.loss_settings import LossType
 from jobs.common.settings import DpoSettings
 from jobs.common.stage import RunContext
 from jobs.train import adapters, dpo, dpo_setup, sft, start, watch
-from jobs.train.losses import objective
+from jobs.train.objective import objective
 from jobs.train.pairs import scored
 from jobs.train.reference import Logps, _lines
 from tests.train.builders import small_generate

@@ -56,6 +56,21 @@ def test_what_fits_no_way_says_so_with_the_next_command(stage: OpenStage, monkey
     assert not (stage.folder / "execution.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "change"),
+    [
+        ({"gradient_checkpointing": False}, "--set sft.gradient_checkpointing=auto"),
+        ({"quantization": "nf4"}, "--redo --set sft.max_length=512"),
+    ],
+)
+def test_what_fits_no_way_never_advises_what_is_set_already(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], change: str
+) -> None:
+    with pytest.raises(ConfigError) as stopped:
+        choose(stage, monkeypatch, 3, shape=MISTRAL, **settings)
+    assert str(stopped.value).endswith(f"Run: cai sft --run r {change}")
+
+
 def test_a_named_setting_is_taken_and_the_other_chosen(stage: OpenStage, monkeypatch: pytest.MonkeyPatch) -> None:
     found = choose(stage, monkeypatch, 79, micro_batch_tokens=3000, gradient_checkpointing=True, precision="fp32")
 
@@ -103,6 +118,8 @@ def test_the_memory_of_a_container_is_its_limit_less_what_it_uses(
     (tmp_path / "memory.current").write_text("1000\n")
     monkeypatch.setattr(execution, "CGROUP", tmp_path)
     assert memory_bytes("cpu") == 2000
+    (tmp_path / "memory.stat").write_text("anon 300\nfile 700\ninactive_file 600\nactive_file 100\n")
+    assert memory_bytes("cpu") == 2600, "files read lately make room when it is needed"
 
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  5 kB\n")

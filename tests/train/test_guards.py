@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from jobs.common.errors import DataError
+from jobs.common.errors import ConfigError, DataError
 from jobs.train import guards
 
 END, BOS, NEWLINE, WORD = 2, 1, 3, 9
@@ -136,3 +137,15 @@ def test_a_stored_reference_may_be_off_by_rounding_alone(precision: str, limit: 
     for error in (limit * 1.01, float("nan")):
         with pytest.raises(DataError, match=f"limit .* in {precision}.*Remove runs/reference and run: cai dpo --redo"):
             guards.check_stored_reference(error, precision, "runs/reference")
+
+
+def test_rows_longer_than_a_sliding_window_are_refused() -> None:
+    stage: Any = SimpleNamespace(
+        plan=SimpleNamespace(name="sft"), context=SimpleNamespace(command=lambda *given: " ".join(["cai", *given]))
+    )
+    guards.check_window(SimpleNamespace(sliding_window=4096), 4096, stage)
+    guards.check_window(SimpleNamespace(sliding_window=None), 8192, stage)
+    guards.check_window(SimpleNamespace(), 8192, stage)
+
+    with pytest.raises(ConfigError, match=r"window of 4096 tokens .*Run: cai sft --redo --set sft.max_length=4096"):
+        guards.check_window(SimpleNamespace(sliding_window=4096), 4097, stage)

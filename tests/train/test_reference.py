@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -140,3 +141,28 @@ def test_a_pinned_copy_that_is_damaged_or_about_other_pairs_stops(tmp_path: Path
     write_json(path, found | {pair_sha256(wanted[0]): found[pair_sha256(wanted[0])] | change})
     with pytest.raises(DataError, match=r"reference.json is damaged .*Run: cai dpo --redo"):
         pin(path, wanted, dict)
+
+
+def test_processes_share_what_the_first_found_missing_however_late_they_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.train import start
+
+    wanted, told = pairs(6), []
+
+    def of_first(value: Any) -> Any:
+        told.append(value)
+        return told[0]
+
+    def reference(rank: int, wait: Any) -> Any:
+        where: Any = SimpleNamespace(process_index=rank, num_processes=2, wait_for_everyone=wait)
+        nothing: Any = None
+        return start.Reference(tmp_path, KEY, nothing, nothing, nothing, where)
+
+    monkeypatch.setattr(start, "of_first", of_first)
+    monkeypatch.setattr(start.Reference, "_compute", lambda _, given: compute(given))
+    late = reference(1, lambda: None)
+
+    found = reference(0, lambda: late.find(wanted)).find(wanted)  # the second looks when the first has stored its share
+
+    assert found.keys() == {pair_sha256(pair) for pair in wanted}

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import torch
 
+from jobs.train.adapters import whole_values
+
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [list(range(5, 25)), list(range(30, 41)), list(range(3, 18)), list(range(7, 29))]
 
@@ -38,8 +40,9 @@ def run_rank(dtype: str) -> None:
         for name, parameter in sorted(model.named_parameters())
         if parameter.requires_grad
     }
+    values = {name: value.double().norm().item() for name, value in whole_values(model).items()}
     if rank == 0:
-        print(json.dumps(grads), flush=True)
+        print(json.dumps(grads), json.dumps(values), sep="\n", flush=True)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     os._exit(0)  # gloo's threads may outlive the group and abort the interpreter at its end
@@ -104,7 +107,9 @@ def test_fp32_adapters_over_divided_weights_get_the_gradients_of_one_process(dty
     said = [rank.communicate(timeout=120)[0] for rank in ranks]
 
     assert [rank.returncode for rank in ranks] == [0, 0]
-    found = json.loads(said[0].splitlines()[-1])
+    found, saved = map(json.loads, said[0].splitlines()[-2:])
+    before = {name: value.double().norm().item() for name, value in whole_values(whole).items()}
+    assert saved == pytest.approx(before, rel=1e-6), "what would be saved is whole"
     assert found.keys() == expected.keys()
     assert len(found) == 28
     assert found == pytest.approx(expected, rel=tolerance)

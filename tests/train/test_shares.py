@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from accelerate import skip_first_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.train.shares import Steps, heaviest_pass, passes, step_loader
+from jobs.train.stepping import Stepping
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=24)
 
@@ -65,3 +69,19 @@ def test_every_epoch_has_an_order_of_its_own_and_draws_no_global_numbers() -> No
 
     assert len({tuple(order) for order in orders}) == 3
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_process_without_rows_names_the_figures_the_others_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_pass(self: Any, *_: Any, weight: float) -> float:
+        self.note("rewards/margins", 3.0)
+        return weight
+
+    monkeypatch.setattr(Stepping, "one_pass", one_pass)
+    trainer: Any = Stepping()
+    trainer.steps, trainer._shares = steps_of([5, 3]), {}
+
+    assert trainer._empty_pass(SimpleNamespace(), [0, 1], 2.0) == 0.0
+    assert trainer._shares == {"rewards/margins": 0.0}
+    trainer._shares = {"rewards/margins": 0.5}
+    trainer._empty_pass(SimpleNamespace(), [0, 1], 2.0)
+    assert trainer._shares == {"rewards/margins": 0.5}

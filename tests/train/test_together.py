@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from jobs.common.jsonl import read_json
 from jobs.common.stage import RunContext
-from jobs.train import dpo, sft
+from jobs.train import dpo, sft, together
 from jobs.train.logged import read_log
 from tests.train.stopped import copy_run
 
@@ -61,7 +61,7 @@ def assert_same_training(one: RunContext, two: RunContext, stage: str) -> None:
 
 
 def test_two_processes_give_the_losses_and_adapters_of_one(tiny_run: Runs) -> None:
-    one = tiny_run()
+    one = tiny_run(dpo={"batch_size": 7})  # of 8 pairs: in the second step one process has none
     two = copy_run(one, "two")
     sft.run(one)
     dpo.run(one)
@@ -111,3 +111,31 @@ def test_a_mistake_ends_every_process_with_its_exit_code(tiny_run: Runs) -> None
 def _children(pid: int) -> list[int]:
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
     return [int(child) for child in found.split()]
+
+
+def test_one_process_trains_on_one_gpu_however_many_it_sees(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    arguments._n_gpu = 4  # as transformers counts on a machine with four
+
+    assert together.on_one_gpu(arguments).n_gpu == 1
+    assert arguments.train_batch_size == arguments.per_device_train_batch_size
+
+
+def test_a_file_that_the_first_process_is_writing_is_not_copied_by_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_run: Runs
+) -> None:
+    from jobs.common.stage import StagePlan, open_stage
+
+    with open_stage(tiny_run(), StagePlan("sft", {}, (), "cuda")) as stage:
+        assert stage is not None
+        (stage.folder / "before.json").write_text("{}")
+        (stage.folder / ".before.json.1.tmp").write_text("{")
+        monkeypatch.setattr(together, "_tell", lambda _: stage)
+
+        with together._beside() as beside:
+            assert beside is not None
+            names = {path.name for path in beside.folder.iterdir()}
+
+    assert names == {"begun.json", "before.json", "checkpoints"}

@@ -1,6 +1,7 @@
 """Attention for packed rows, exact without flash-attn.
 
-On CUDA it is torch's own variable-length kernel, on the CPU one call per segment.
+On CUDA it is torch's own variable-length kernel, which knows 16-bit floats alone; in fp32 and on the CPU one call per
+segment.
 
 Registered with transformers' AttentionInterface under `NAME`. A call without segments (generation, a padded batch) is
 transformers' sdpa.
@@ -9,6 +10,7 @@ transformers' sdpa.
 from __future__ import annotations
 
 import inspect
+import os
 from functools import cache
 from typing import Any
 
@@ -18,15 +20,17 @@ from torch.nn.functional import scaled_dot_product_attention
 NAME = "cai_packed"
 
 
-def choose_attention(device: str) -> str:
+def choose_attention(device: str, precision: str = "bf16") -> str:
     """Name of the attention for `from_pretrained(attn_implementation=…)`: flash-attn where installed, else ours.
 
     Args:
         device: `cuda` or `cpu`.
+        precision: `bf16` or `fp32`; flash-attn has no fp32.
     """
     from transformers.utils import is_flash_attn_2_available
 
-    if device == "cuda" and is_flash_attn_2_available():
+    if device == "cuda" and precision == "bf16" and is_flash_attn_2_available():
+        os.environ.setdefault("FLASH_ATTENTION_DETERMINISTIC", "1")  # torch's own switch does not reach it
         return "flash_attention_2"
     _register()
     return NAME
@@ -63,7 +67,7 @@ def packed_attention(module: Any, query: Any, key: Any, value: Any, mask: Any, *
     source = given.get("key_source")
     if source is not None:
         k, v = k[source], v[source]
-    attend = _kernel if query.is_cuda else _segments
+    attend = _kernel if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) else _segments
     return attend(q, k, v, given)[None], None
 
 
@@ -84,12 +88,16 @@ def _segments(q: Any, k: Any, v: Any, given: dict[str, Any]) -> Any:
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    queries, keys = given["lengths"]
+    queries, keys = given.get("lengths") or _lengths(given)
     dtype = q.dtype
     q, k, v = q.float(), k.float(), v.float()  # torch's CPU kernels are faster in fp32, casts included
     split = zip(q.split(queries), k.split(keys), v.split(keys), strict=True)
     parts = [_segment([part.transpose(0, 1)[None] for part in three], given.get("scaling")) for three in split]
     return torch.cat([part[0].transpose(0, 1) for part in parts]).to(dtype)
+
+
+def _lengths(given: dict[str, Any]) -> tuple[list[int], list[int]]:
+    return given["cu_seq_lens_q"].diff().tolist(), given["cu_seq_lens_k"].diff().tolist()
 
 
 def _segment(states: list[Any], scaling: float | None) -> Any:

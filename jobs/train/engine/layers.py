@@ -12,7 +12,8 @@ from jobs.train.engine.group import Group, groupable
 def group_layers(model: Any) -> int:
     """Give attention and MLP of a Llama or Mistral the grouped forward; returns how many groups there are.
 
-    Without segments (generation) and where an adapter is off or not alone, the model's own forward runs.
+    Without segments (generation), with another attention than ours, and where an adapter is off or not alone, the
+    model's own forward runs.
     """
     from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP
     from transformers.models.mistral.modeling_mistral import MistralAttention, MistralMLP
@@ -34,11 +35,12 @@ def _grouped(model: Any, kinds: tuple[Any, ...], names: tuple[str, ...], forward
 
 
 def _attention(self: Any, *arguments: Any, **given: Any) -> Any:
-    if arguments or given.get("cu_seq_lens_q") is None or not self.group.usable():
+    from jobs.train.engine.attention import NAME, packed_attention
+
+    ours = self.config._attn_implementation == NAME
+    if arguments or given.get("cu_seq_lens_q") is None or not ours or not self.group.usable():
         return self.own_forward(*arguments, **given)
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-
-    from jobs.train.engine.attention import packed_attention
 
     x = given.pop("hidden_states")
     q, k, v = (part.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2) for part in self.group.outputs(x))

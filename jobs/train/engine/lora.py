@@ -24,7 +24,7 @@ def fuse_lora(model: Any) -> int:
     """
     from peft.tuners.lora import LoraLayer
 
-    found = [layer for layer in model.modules() if isinstance(layer, LoraLayer) and hasattr(layer, "forward")]
+    found = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
     for layer in found:
         if not hasattr(layer, "peft_forward"):
             layer.peft_forward = layer.forward

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from jobs.common.errors import ConfigError
+from jobs.train.engine import attention
 from jobs.train.engine.attention import choose_attention
 from jobs.train.engine.forward import install_head, log_probs, row_sums
 from jobs.train.engine.layers import group_layers
@@ -120,6 +123,41 @@ def test_layers_that_share_their_input_compute_the_same_in_one_product(folder: P
     torch.testing.assert_close(found[1][0], found[0][0], atol=2e-5, rtol=1e-5)
     for name, gradient in found[1][1].items():
         torch.testing.assert_close(gradient, found[0][1][name], atol=5e-5, rtol=1e-4, msg=name)
+
+
+def test_layers_that_share_their_input_keep_the_attention_they_were_loaded_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model(folder, "sdpa")
+    prepare_model(model, compiled=False)
+    packed = pack(ROWS[:1], "cpu")
+    alone = log_probs(model, packed)
+    assert group_layers(model) == 4
+    monkeypatch.setattr(attention, "packed_attention", lambda *_, **__: pytest.fail("ours was called"))
+
+    torch.testing.assert_close(log_probs(model, packed), alone, atol=1e-6, rtol=0)
+
+
+def test_segments_are_found_without_their_lengths_as_on_a_gpu_in_fp32(folder: Path) -> None:
+    model = _model(folder, choose_attention("cpu"))
+    prepare_model(model, compiled=False)
+    packed = pack_pairs(PAIRS, "cpu", share=True)
+    bare = replace(packed, attention={name: it for name, it in packed.attention.items() if name != "lengths"})
+
+    assert torch.equal(log_probs(model, bare), log_probs(model, packed))
+
+
+def test_flash_attn_is_taken_where_it_is_installed_but_in_fp32_and_is_deterministic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
+    monkeypatch.setenv("FLASH_ATTENTION_DETERMINISTIC", "")
+    monkeypatch.delenv("FLASH_ATTENTION_DETERMINISTIC")
+
+    assert choose_attention("cuda", "fp32") == choose_attention("cpu") == attention.NAME
+    assert "FLASH_ATTENTION_DETERMINISTIC" not in os.environ
+    assert choose_attention("cuda", "bf16") == "flash_attention_2"
+    assert os.environ["FLASH_ATTENTION_DETERMINISTIC"] == "1"
 
 
 def test_a_row_never_sees_another_row(folder: Path) -> None:
