@@ -20,7 +20,7 @@ from jobs.train.execution import Execution
 from jobs.train.history import History, first_and_last_loss, held_out_losses, tokens_seen
 from jobs.train.logged import cut_log
 from jobs.train.stopping import StopFlag
-from jobs.train.together import is_first, of_first
+from jobs.train.together import is_first, of_first, processes
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def measures(trained: Trained, model: Any, execution: Execution) -> dict[str, An
         "weights_dtype": {"bf16": "bfloat16", "fp32": "float32"}[execution.precision],
         "adapter_dtype": "float32",
         "execution": execution.figures,
+        "processes": processes(),
     }
 
 

@@ -29,6 +29,7 @@ from jobs.common.stage import RunContext, finished_manifest
 from jobs.train.checkpoints import CHECKPOINTS, kept_checkpoints, step_of
 from jobs.train.device import choose_device, go_offline
 from jobs.train.proof import Check, file_checks, replay_checks, table
+from jobs.train.together import processes
 
 CODE = ("lock_sha256", "source_tree_sha256", "python", "platform", "packages")
 """Parts of the provenance that can change a result."""
@@ -85,7 +86,10 @@ def _differences(manifest: dict[str, Any]) -> str:
     now = provenance("cuda")
     keys = [key for key in CODE if key in manifest]
     before = {key: manifest[key] for key in keys} | {"device": manifest.get("device")}
-    return describe_changes(before, {key: now[key] for key in keys} | {"device": choose_device().name})
+    before["processes"] = manifest["measures"].get("processes", 1)
+    return describe_changes(
+        before, {key: now[key] for key in keys} | {"device": choose_device().name, "processes": processes()}
+    )
 
 
 def _stop_at_difference(context: RunContext, section: str, checks: list[Check], reason: str) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch._dynamo.utils import counters
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from jobs.common.errors import ConfigError
 from jobs.train.engine import attention
 from jobs.train.engine.attention import choose_attention
 from jobs.train.engine.forward import install_head, log_probs, row_sums
+from jobs.train.engine.head import _values, _values_without_copies
 from jobs.train.engine.layers import group_layers
 from jobs.train.engine.pack import MULTIPLE, PairIds, Row, pack, pack_pairs, positions_of
 from jobs.train.engine.prepare import prepare_model
@@ -158,6 +160,39 @@ def test_flash_attn_is_taken_where_it_is_installed_but_in_fp32_and_is_determinis
     assert "FLASH_ATTENTION_DETERMINISTIC" not in os.environ
     assert choose_attention("cuda", "bf16") == "flash_attention_2"
     assert os.environ["FLASH_ATTENTION_DETERMINISTIC"] == "1"
+
+
+@pytest.mark.filterwarnings("ignore")  # what the tracer touches warns
+@pytest.mark.parametrize("quantized", [False, True], ids=["dense", "nf4"])
+def test_compiled_layers_compute_the_same_in_one_graph_per_kind_of_layer(folder: Path, quantized: bool) -> None:
+    found = []
+    torch._dynamo.reset()
+    counters.clear()
+    for compiled in (False, True):
+        model = _model(folder, choose_attention("cpu"), quantized)
+        prepare_model(model, compiled=False)
+        for layer in model.get_base_model().base_model.layers if compiled else ():
+            layer.compile(
+                dynamic=True, backend="aot_eager"
+            )  # traced and differentiated as for a GPU, without its kernels
+        packed = pack_pairs(PAIRS, "cpu", share=True)
+        sums = row_sums(log_probs(model, packed), packed)
+        _backward(sums)
+        found.append((sums, _gradients(model)))
+    torch.testing.assert_close(found[1][0], found[0][0], atol=1e-6, rtol=1e-6)
+    for name, gradient in found[1][1].items():
+        torch.testing.assert_close(gradient, found[0][1][name], atol=1e-6, rtol=1e-5, msg=name)
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == 2, "the first layer's input has no gradient, the others' has"
+
+
+def test_what_is_compiled_of_the_head_is_what_runs_without() -> None:
+    torch.manual_seed(0)
+    logits, picked = torch.randn(7, 19), torch.randint(19, (7, 1))
+    values, pull = _values(logits.clone(), picked, True)
+    fused_values, fused_pull = _values_without_copies(logits, picked, True)
+    torch.testing.assert_close(fused_values, values)
+    torch.testing.assert_close(fused_pull, pull)
 
 
 def test_a_row_never_sees_another_row(folder: Path) -> None:
