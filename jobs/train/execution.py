@@ -68,7 +68,7 @@ def choose_execution(
         rows: the stage's rows, measured (`Fitted`): a forward pass must hold the longest.
 
     Raises:
-        ConfigError: the model does not fit the device's memory.
+        ConfigError: the model does not fit the device's memory, or the stage began compiled where that is not possible.
         DataError: execution.json is damaged.
     """
     from jobs.train.engine.attention import choose_attention
@@ -78,6 +78,8 @@ def choose_execution(
     if begun and begun["asked"] == asked and begun["execution"].device == device.name:
         found: Execution = begun["execution"]
         choose_attention(device.kind, found.precision)  # registers it
+        if found.compiled and not can_compile():
+            raise ConfigError(_no_compiler_line(stage))
         return found
     precision = _kept(stage, begun["execution"], device) if begun else choose_precision(settings.precision, device)
     load = Load(
@@ -164,6 +166,15 @@ def _smaller(section: str, settings: SftSettings | DpoSettings) -> list[str]:
     if settings.quantization == "none":
         return ["--redo", f"--set {section}.quantization=nf4"]
     return ["--redo", f"--set {section}.max_length={max(1, settings.max_length // 2)}"]
+
+
+def _no_compiler_line(stage: OpenStage) -> str:
+    section = stage.plan.name
+    return (
+        f"{stage.folder / FILE}: {section} began with compiled layers, and this machine has no Triton, C compiler or "
+        f"Python headers. Run: apt-get install gcc libpython3-dev, then the same command; or begin anew: "
+        f"{stage.context.command(section, '--redo')}"
+    )
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

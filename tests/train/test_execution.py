@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,6 +110,17 @@ def test_layers_are_compiled_where_the_run_is_long_enough_to_win_the_time_back(
     assert compiled(epochs=50)
     assert not compiled(epochs=50, possible=False)
     assert not compiled(epochs=50, gpu=Device("cuda", "some card"))
+
+
+def test_a_stage_that_began_compiled_says_what_is_missing_where_nothing_can_be_compiled(
+    stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = choose(stage, monkeypatch, 24)
+    asked = json.loads((stage.folder / "execution.json").read_text())["asked"]
+    execution.write_execution(stage.folder, replace(begun, compiled=True), asked)
+
+    with pytest.raises(ConfigError, match=r"execution.json: sft began with compiled layers.*gcc libpython3-dev"):
+        choose(stage, monkeypatch, 24)
 
 
 def test_the_memory_of_a_container_is_its_limit_less_what_it_uses(
