@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from jobs.common.memory import HEAD_TOKENS, Load, ModelShape, peak_bytes, shape_of
+from jobs.train.engine import attention
 from jobs.train.engine.attention import choose_attention
 from jobs.train.engine.forward import log_probs
 from jobs.train.engine.head import CHUNK
@@ -74,8 +75,10 @@ def student(precision: str) -> Any:
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("scored", [0.3, 1.0])
 def test_the_peak_of_a_pass_is_what_was_predicted(
-    precision: Literal["bf16", "fp32"], checkpointing: bool, scored: float
+    precision: Literal["bf16", "fp32"], checkpointing: bool, scored: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model_dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    monkeypatch.setattr(attention, "SEGMENT_DTYPE", model_dtype)  # as on a GPU, which the model of memory is for
     model = student(precision)
     prepare_model(model, compiled=False)
     if checkpointing:
