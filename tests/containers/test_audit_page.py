@@ -139,7 +139,7 @@ def cohens_kappa(mine: list[str], theirs: list[str]) -> float:
 
 def test_a_malformed_row_is_one_click_away(opened: Browser) -> None:
     opened.click('a[href="#row=pairs-0"]')
-    assert "window.attacked = 1" in text_of(opened, "#row-detail")
+    until(lambda: "window.attacked = 1" in text_of(opened, "#row-detail"), 10, "the row of the link")
     assert "meta_talk" in text_of(opened, "#row-detail")
 
 
