@@ -71,7 +71,7 @@ def test_after_a_stop_in_sft_the_adapter_is_the_same(calm: Project) -> None:
     stopped = replace(calm, environment=calm.environment | {"CAI_RUN": "stopped"})
     process = stopped.start(*up_arguments("sft"), profile="sft")
     wait_until(lambda: running(stopped, "sft", process), 120, "sft runs")
-    steps = "grep -c '\"loss\"' /runs/stopped/sft/log.jsonl || true"  # lines of held-out figures are in it too
+    steps = "cat /runs/stopped/sft/log.jsonl | grep -c '\"loss\"' || true"  # lines of held-out figures are in it too
     wait_until(lambda: int(stopped.exec_in("sft", steps)) >= 2, 240, "sft made two steps")
     stopped.container("sft").kill("SIGTERM")
     output = process.communicate(timeout=180)[0]
