@@ -11,9 +11,7 @@ import pytest
 from jobs.__main__ import STAGES
 from jobs.common.recipe import PROJECT
 
-PAGES = sorted(
-    path for path in PROJECT.glob("**/*.md") if not {".venv", ".venvs", "runs", "results"} & set(path.parts)
-)
+PAGES = sorted(path for path in PROJECT.glob("**/*.md") if not {".venv", ".venvs", "runs", "results"} & set(path.parts))
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))

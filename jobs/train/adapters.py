@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from jobs.common.errors import DataError
-from jobs.common.jsonl import read_json, sync_folder, write_json
+from jobs.common.jsonl import read_json, whole_folder, write_json
 from jobs.common.settings import LoraSettings
 from jobs.train.student import Student
 
@@ -128,8 +126,7 @@ def save_adapter(model: Any, tokenizer: Any, student: Student, folder: Path) -> 
     Returns:
         The files, adapter weights among them.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
+    with whole_folder(folder) as temporary:
         model.save_pretrained(
             temporary, selected_adapters=[POLICY], safe_serialization=True, state_dict=whole_values(model)
         )
@@ -137,14 +134,6 @@ def save_adapter(model: Any, tokenizer: Any, student: Student, folder: Path) -> 
         model.generation_config.save_pretrained(temporary)
         (temporary / "README.md").unlink(missing_ok=True)
         _name_base(temporary / "adapter_config.json", student)
-        for path in temporary.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return sorted(path for path in folder.iterdir() if path.is_file())
 
 

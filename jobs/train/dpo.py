@@ -19,20 +19,19 @@ from jobs.common.settings import DpoSettings
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan
 from jobs.train import adapters, guards
 from jobs.train.beside import beside
-from jobs.train.checkpoints import chain, keep_for_verify
-from jobs.train.curves import draw_curves
+from jobs.train.checkpoints import chain
 from jobs.train.data import checked_ledger, prepare_data
-from jobs.train.device import choose_device, libraries
+from jobs.train.device import choose_device
 from jobs.train.dpo_setup import REFERENCE, STORE, pair_trainer
 from jobs.train.examples import pair_rows, require_rows
 from jobs.train.execution import choose_execution
-from jobs.train.loop import Loop, Trained, measures, run_loop, token_counts, watching
+from jobs.train.loop import Loop, Trained, measures, run_loop, token_counts
 from jobs.train.margins import alarm, displaced
 from jobs.train.mix_in import mixed_rows
 from jobs.train.setup import Parts, ingredients
-from jobs.train.stopping import StopFlag, sigterm_sets
 from jobs.train.student import find_student, load_model, load_tokenizer, student_shape
-from jobs.train.together import is_first, of_first, open_together
+from jobs.train.together import of_first
+from jobs.train.training import run_training
 
 SECTION: Literal["dpo"] = "dpo"
 
@@ -51,18 +50,7 @@ SHOWN = {
 def run(context: RunContext) -> None:
     """Train the DPO adapter; see the module docstring."""
     plan = StagePlan(SECTION, ingredients(context, SECTION), parents=("fetch", data_stage(context), "sft"), lock="cuda")
-    with open_together(context, plan) as stage:
-        if stage is None:
-            return
-        flag = StopFlag()
-        with libraries(SECTION, context.typed, stage.folder), sigterm_sets(flag):
-            with watching(stage, context.recipe.dpo, flag) as watch:
-                result = _train(stage, watch)
-            stage.finish(result)
-        if is_first():
-            keep_for_verify(stage.folder)
-            title = f"{context.run} · {SECTION} · {load_fetched(context).student.name}"
-            draw_curves(stage.folder, title, length_only=result.measures["length_baseline"]["held_out"])
+    run_training(context, plan, _train)
 
 
 def _train(stage: OpenStage, watch: Any) -> Result:

@@ -8,7 +8,6 @@ itself after it was read back: mean KL per token over held-out texts, and greedy
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from jobs.common.console import say
 from jobs.common.data_stage import data_stage
 from jobs.common.errors import DataError
 from jobs.common.fetched import load_fetched
-from jobs.common.jsonl import sync_folder
+from jobs.common.jsonl import whole_folder
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
 from jobs.train import guards
 from jobs.train.device import libraries
@@ -114,21 +113,13 @@ def _check_kl(shown: dict[str, Any], context: RunContext) -> None:
 def _write(model: Any, speaker: Speaker, folder: Path) -> Path:
     """Write the folder whole or not at all."""
     guards.check_padding(model.generation_config, speaker.tokenizer.pad_token_id)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
+    with whole_folder(folder) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         speaker.tokenizer.save_pretrained(temporary)
         if (pieces := speaker.student.folder / SENTENCEPIECE).exists():
             shutil.copyfile(pieces, temporary / SENTENCEPIECE)
         for path in temporary.iterdir():
             path.chmod(0o644)  # safetensors writes files that only their owner can read
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

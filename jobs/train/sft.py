@@ -16,18 +16,17 @@ from jobs.common.records import SftExample
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan
 from jobs.train import adapters, guards
 from jobs.train.beside import beside
-from jobs.train.checkpoints import chain, keep_for_verify
-from jobs.train.curves import draw_curves
+from jobs.train.checkpoints import chain
 from jobs.train.data import Data, checked_ledger, prepare_data
-from jobs.train.device import choose_device, libraries
+from jobs.train.device import choose_device
 from jobs.train.examples import require_rows, sft_rows
 from jobs.train.execution import choose_execution
-from jobs.train.loop import Loop, measures, run_loop, token_counts, watching
+from jobs.train.loop import Loop, measures, run_loop, token_counts
 from jobs.train.mix_in import mixed_rows
 from jobs.train.setup import Parts, check_rows, common_arguments, finish_setup, ingredients
-from jobs.train.stopping import StopFlag, sigterm_sets
 from jobs.train.student import find_student, load_model, load_tokenizer, student_shape
-from jobs.train.together import is_first, of_first, on_one_gpu, open_together
+from jobs.train.together import of_first, on_one_gpu
+from jobs.train.training import run_training
 
 SECTION: Literal["sft"] = "sft"
 
@@ -35,17 +34,7 @@ SECTION: Literal["sft"] = "sft"
 def run(context: RunContext) -> None:
     """Train the SFT adapter; see the module docstring."""
     plan = StagePlan(SECTION, ingredients(context, SECTION), parents=("fetch", data_stage(context)), lock="cuda")
-    with open_together(context, plan) as stage:
-        if stage is None:
-            return
-        flag = StopFlag()
-        with libraries(SECTION, context.typed, stage.folder), sigterm_sets(flag):
-            with watching(stage, context.recipe.sft, flag) as watch:
-                result = _train(stage, watch)
-            stage.finish(result)
-        if is_first():
-            keep_for_verify(stage.folder)
-            draw_curves(stage.folder, f"{context.run} · {SECTION} · {load_fetched(context).student.name}")
+    run_training(context, plan, _train)
 
 
 def _train(stage: OpenStage, watch: Any) -> Result:

@@ -18,11 +18,12 @@ from jobs.common.jsonl import read_json, sha256_file, write_json
 from jobs.common.loss_settings import LossType
 from jobs.common.settings import DpoSettings
 from jobs.common.stage import RunContext
-from jobs.train import adapters, dpo, dpo_setup, sft, start, watch
+from jobs.train import adapters, dpo, dpo_setup, sft, start
 from jobs.train.objective import objective
 from jobs.train.pairs import scored
 from jobs.train.reference import Logps, _lines
 from tests.train.builders import small_generate
+from tests.train.stopped import stop_after
 
 Runs = Callable[..., RunContext]
 
@@ -173,25 +174,6 @@ def test_a_forward_pass_that_is_not_the_same_twice_does_not_start(
 
     with pytest.raises(DataError, match=r"of the first batch is .* before training, expected exactly 0"):
         dpo.run(context)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
-    seen = 0
-
-    def counted(name: str) -> None:
-        original = getattr(watch.Watch, name)
-
-        def call(self: watch.Watch, *args: object, **given: object) -> None:
-            nonlocal seen
-            seen += 1
-            if seen == passes:
-                os.kill(os.getpid(), signal.SIGTERM)
-            original(self, *args, **given)
-
-        monkeypatch.setattr(watch.Watch, name, call)
-
-    counted("on_substep_end")
-    counted("on_step_end")
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])

@@ -69,16 +69,6 @@ def _dense_nf4(  # noqa: PLR0913 (an operator's schema: the fields of Nf4)
 
 
 @_dense_nf4.register_fake
-def _(  # noqa: PLR0913
-    weight: Tensor,
-    like: Tensor,
-    scales: Tensor,
-    scale_scales: Tensor,
-    code: Tensor,
-    offset: Tensor,
-    block: int,
-    outer_block: int,
-    rows: int,
-    columns: int,
-) -> Tensor:
-    return like.new_empty(rows, columns)
+def _(weight: Tensor, like: Tensor, *fields: Any) -> Tensor:
+    state = Nf4(*fields)
+    return like.new_empty(state.rows, state.columns)
