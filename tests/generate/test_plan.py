@@ -31,7 +31,7 @@ from jobs.generate.requests import Turn
 from jobs.generate.tokens import load_tokenizer
 from jobs.generate.wording_twins import CRITIQUE_REQUEST, REVISION_REQUEST
 from tests.fakes.openai_server import Answer, FakeServer, sentence
-from tests.generate.world import KEY, World, finish_fetch, write_constitution
+from tests.generate.world import KEY, PRINCIPLES, World, finish_fetch, write_constitution
 
 FEW_SHOT = """
 few_shot:
@@ -51,8 +51,8 @@ class Scripted:
     """Replies of a hundred that are cut off."""
     words: int
     tries: int
-    lists_left: int = 3
-    """Lists of prompts that may be cut off; more would leave a principle short."""
+    lists_cut: set[str] = field(default_factory=set)
+    """Principles that had a list of prompts cut off; a second one in a row would leave a principle short."""
     usable_twins: bool = True
     used: dict[str, Counter[str]] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
@@ -63,8 +63,9 @@ class Scripted:
         again = f"{messages}{self.seen[messages]}"
         cut = zlib.crc32(again.encode()) % 100 < self.faulty
         if step == "red-team prompts":
-            cut = cut and self.lists_left > 0
-            self.lists_left -= cut
+            principle = next(one for one in PRINCIPLES if f"value of {one}" in body["messages"][-1]["content"])
+            cut = cut and principle not in self.lists_cut
+            self.lists_cut.update([principle] * cut)
         elif self.seen[messages] >= self.tries:
             cut = False  # the last try of a text is always usable
         text = sentence(again, self.words)
