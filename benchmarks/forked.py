@@ -9,6 +9,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -50,7 +52,7 @@ class Attempts:
         recipe = self.context.runs / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(self.context.recipe.model_dump(mode="json")), encoding="utf-8")
         command = [self.stage, "--recipe", str(recipe), "--run", run, "--runs", str(self.context.runs)]
-        process = _server().Process(target=_run, args=(command, self._log(run), self.threads))
+        process = server().Process(target=_run, args=(command, self._log(run), self.threads))
         process.start()
         return process
 
@@ -91,17 +93,38 @@ class Moments:
 
 def heeds_sigterm(process: ForkServerProcess) -> bool:
     """Whether the process has a handler for SIGTERM: not before its command begins, and not after it has ended."""
-    status = Path(f"/proc/{process.pid}/status")
-    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
-    caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
-    return bool(caught >> (signal.SIGTERM - 1) & 1)
+    return bool(int(_status(process, "SigCgt") or "0", 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def freeze_where(process: ForkServerProcess, holds: Callable[[], bool]) -> None:
+    """Stop the process (SIGSTOP) where something holds, so that it goes on holding; the process may end before."""
+    while process.is_alive() and process.pid:
+        if holds():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGSTOP)
+                while _status(process, "State") not in {"", "T", "Z"}:
+                    time.sleep(POLL_S)
+                if holds():
+                    return
+                os.kill(process.pid, signal.SIGCONT)
+        time.sleep(POLL_S)
+
+
+def _status(process: ForkServerProcess, name: str) -> str:
+    """A value that the kernel has for a process; empty once it is gone."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return next((line.split()[1] for line in lines if line.startswith(f"{name}:")), "")
 
 
 @cache
-def _server() -> ForkServerContext:
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["benchmarks.forked_imports"])
-    return server
+def server() -> ForkServerContext:
+    """Where processes come from that have imported what training needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.forked_imports"])
+    return context
 
 
 def _run(command: list[str], log: Path, threads: int) -> None:

@@ -3,8 +3,9 @@
     python -m benchmarks.kills --student embedded --kills 20 [--by terminate]
 
 A moment is drawn from the whole length of the command (loading, tokenising, steps, evaluation, the last files) or from
-the milliseconds in which a checkpoint is written. A run that ends all the same is compared and another begun, until
-the kills are used up; the last run is left to end. Prints a Markdown table; exit code 1 where an adapter differs.
+the milliseconds in which a checkpoint is written; the first `kill` comes between a step and its checkpoint in any case.
+A run that ends all the same is compared and another begun, until the kills are used up; the last run is left to end.
+Prints a Markdown table; exit code 1 where an adapter differs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.forked import Attempts, Moments, Signal, heeds_sigterm
+from benchmarks.forked import Attempts, Moments, Signal, freeze_where, heeds_sigterm
 from benchmarks.table import machine
 from jobs.common.embedded_gguf import find_embedded_gguf
 from jobs.common.errors import StoppedError
@@ -89,7 +90,10 @@ def _killed(attempts: Attempts, run: str, found: Survived, moments: Moments) -> 
     """Begin the command and kill it at a random moment; False where it ended before."""
     folder = attempts.context.runs / run / attempts.stage
     process = attempts.start(run)
-    moments.wait(process, folder / CHECKPOINTS)
+    if found.kills or moments.by == "terminate":
+        moments.wait(process, folder / CHECKPOINTS)
+    else:
+        freeze_where(process, lambda: _unsaved(folder) > 0)
     began = time.monotonic()
     if moments.by == "kill" or heeds_sigterm(process):
         getattr(process, moments.by)()
@@ -98,17 +102,24 @@ def _killed(attempts: Attempts, run: str, found: Survived, moments: Moments) -> 
         found.slowest_s = max(found.slowest_s, time.monotonic() - began)
         _count(folder, found)
         return True
-    if process.exitcode:
+    # A signal that meets a command on its way out, after its handler has gone, ends nothing that was not done.
+    late = process.exitcode == -signal.SIGTERM and (folder / "manifest.json").exists()
+    if process.exitcode and not late:
         found.faults.append(f"{run}: exit {process.exitcode}: {attempts.said(run)[-2000:]}")
     return False
 
 
 def _count(folder: Path, found: Survived) -> None:
-    whole = kept_checkpoints(folder)
     found.kills += 1
-    found.within_saves += len(list((folder / CHECKPOINTS).glob("checkpoint-*"))) > len(whole)
+    kept = kept_checkpoints(folder)
+    found.within_saves += len(list((folder / CHECKPOINTS).glob("checkpoint-*"))) > len(kept)
+    found.replayed += _unsaved(folder)
+
+
+def _unsaved(folder: Path) -> int:
+    """Steps that have ended and are in no whole checkpoint."""
     reached = max((line["step"] for line in _log(folder / "log.jsonl")), default=0)
-    found.replayed += max(0, reached - (step_of(whole[0]) if whole else 0))
+    return max(0, reached - max(map(step_of, kept_checkpoints(folder)), default=0))
 
 
 def _log(path: Path) -> list[dict[str, int]]:

@@ -17,8 +17,9 @@ from typing import Any, Literal
 from benchmarks.training_meter import Meter, peak_bytes, reset_peak
 from benchmarks.training_models import CONFIGS, RANK, Case, ModelSpec
 from benchmarks.training_rows import Rows
-from jobs.common.memory import GIB, Load, shape_of
+from jobs.common.memory import GIB, Load
 from jobs.common.memory import peak_bytes as predicted_bytes
+from jobs.common.model_shape import shape_of
 from jobs.train.device import go_offline
 
 STEPS, ROWS, BATCH = 3, 16, 8

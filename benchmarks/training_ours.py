@@ -81,9 +81,9 @@ def _measured(case: Case, rows: Rows) -> Any:
 
 def _data(case: Case, rows: Rows, how: Passes) -> tuple[list[Any], Steps]:
     if case.stage == "sft":
-        data: list[Any] = [Row(ids, start) for ids, start in rows.sft]
+        data: list[Any] = [Row(ids, [range(start, len(ids))]) for ids, start in rows.sft]
         sizes = tokens = [len(row.ids) for row in data]
-        scored = sum(len(row.ids) - row.start for row in data)
+        scored = sum(row.scored_tokens for row in data)
     else:
         data = [PairIds(*pair) for pair in rows.pairs]
         sizes = [how.size(pair) for pair in data]

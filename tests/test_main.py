@@ -105,7 +105,7 @@ def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
 def test_a_signal_ends_with_its_exit_code_and_no_traceback(number: signal.Signals, code: int) -> None:
     script = (
         "import sys, time, jobs.__main__ as m, jobs.prepare.fetch as f\n"
-        "def run(context):\n    print('ready', flush=True); time.sleep(60)\n"
+        "def run(context):\n    print('ready', flush=True); time.sleep(600)\n"
         "f.run = run\nsys.exit(m.main(['fetch']))"
     )
     process = subprocess.Popen(
@@ -114,7 +114,7 @@ def test_a_signal_ends_with_its_exit_code_and_no_traceback(number: signal.Signal
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in errors
     assert "same command to go on" in errors

@@ -106,11 +106,13 @@ class StageProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Leave the last state on screen and in progress.json."""
+        """Leave the last state in progress.json, and on screen where it is news: an end was told as it came."""
         try:
             if self._latest:
+                step, done, total = self._latest[:3]
+                told = kind is None and self._ended.get(step) == (done, total)
                 with contextlib.suppress(OSError):  # a full disk has said so already
-                    self._look(self.clock(), "stopped" if kind else "running", last=True)
+                    self._look(self.clock(), "stopped" if kind else "running", last=True, told=told)
         finally:
             if self._bar:
                 self._bar.stop()
@@ -133,7 +135,7 @@ class StageProgress:
         if not known or now >= self._next_look:
             self._look(now, "running", last=not known and done >= total)
 
-    def _look(self, now: float, state: State, *, last: bool) -> None:
+    def _look(self, now: float, state: State, *, last: bool, told: bool = False) -> None:
         assert self._latest
         step, done, total, figures, live = self._latest
         found = live() if live else None
@@ -149,7 +151,7 @@ class StageProgress:
             self._write(shown, state)
         if self._bar:
             self._draw(self._bar, shown)
-        elif self._worth_a_line(now, shown, last=last):
+        elif not told and self._worth_a_line(now, shown, last=last):
             self._printed, self._printed_at = shown.news, now
             say(f"{self.stage}: {step} {done}/{total}  {shown.beside}".rstrip())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jobs.common.context import RunContext
 from jobs.common.errors import ConfigError
 from jobs.common.jsonl import sha256_file
-from jobs.common.stage import finished_manifest
+from jobs.common.manifest import finished_manifest
 
 
 def data_stage(context: RunContext) -> str:

@@ -7,7 +7,7 @@ path = fetched.student.where(context.runs)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -63,6 +63,31 @@ class Fetched(_Part):
 def resolve(runs: Path, path: str) -> Path:
     """A path of models.json: absolute as it is, anything else below the runs folder."""
     return Path(path) if Path(path).is_absolute() else runs / path
+
+
+def relative(context: RunContext, path: Path) -> str:
+    """A path below the runs folder as models.json has it; the inverse of `resolve`."""
+    return path.resolve().relative_to(context.runs.resolve()).as_posix()
+
+
+def dequantised(models: Path, name: str, sha256: str) -> Path:
+    """Where sft puts the student of a GGUF with this digest."""
+    return models / f"{name}-{sha256[:12]}-dequantised"
+
+
+def student_config(context: RunContext) -> dict[str, Any] | None:
+    """The student's config.json; None where it is not here: before fetch, or a GGUF that sft has not dequantised yet.
+
+    Raises:
+        DataError: models.json or config.json is damaged.
+    """
+    if not (context.folder / "fetch" / "models.json").exists():
+        return None
+    found = load_fetched(context).student
+    folder = found.where(context.runs)
+    if found.kind == "gguf":
+        folder = dequantised(context.models, found.name, found.sha256.get(folder.name, ""))
+    return read_json(folder / "config.json") if (folder / "config.json").is_file() else None
 
 
 def mix_in_key(dataset: str, revision: str, split: str) -> str:

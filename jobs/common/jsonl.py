@@ -61,6 +61,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of files and folders that were to be written whole; nobody may be writing."""
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document atomically, indented and with sorted keys so that equal values are equal bytes."""
     write_atomic(path, (json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode())

@@ -1,8 +1,7 @@
-"""How much memory a forward and backward pass of LoRA training takes, and what fits a device. Needs no torch.
+"""How much memory a forward and backward pass of LoRA training takes. Needs no torch.
 
     load = Load(shape, lora_rank=16, micro_batch_tokens=16384)
     peak_bytes(load).total            # to set beside torch.cuda.max_memory_allocated()
-    fit_to(load, 24 * GIB)            # (micro_batch_tokens, gradient_checkpointing)
 
 Peak = weights + adapter, its gradients and Adam's moments + what every layer keeps for the backward pass + the larger
 of the head's logits (alive at the end of the forward pass) and one layer's temporaries (alive in the backward pass).
@@ -10,13 +9,10 @@ of the head's logits (alive at the end of the forward pass) and one layer's temp
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import dataclass
 from typing import Literal
 
-from jobs.common.model_shape import KNOWN, ModelShape, shape_of
-
-__all__ = ["KNOWN", "ModelShape", "shape_of"]
+from jobs.common.model_shape import ModelShape
 
 GIB = 2**30
 DTYPE_BYTES = {"bf16": 2, "fp32": 4}
@@ -24,14 +20,6 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """A weight in nf4: half a byte, its share of a one-byte scale per 64, and of a four-byte one per 256 scales."""
 ADAPTER_BYTES, GRADIENT_BYTES, MOMENT_BYTES = 4, 4, 8
 """Adapter, its gradient and Adam's two moments, all fp32."""
-
-CONTEXT_BYTES = 0.6 * GIB
-"""CUDA context, kernels and cuBLAS: taken before the first tensor."""
-FREE_SHARE = 0.06
-"""Kept free for what the allocator cannot use (fragmentation) and for the model's own error."""
-
-GPU_TOKENS, CPU_TOKENS, TOKENS_STEP = 16384, 2048, 1024
-"""Most tokens of a forward pass worth having on a GPU and on a CPU, and the grid of the search."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +60,9 @@ LAST_NORM_BYTES = 24
 BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE = 1, 2
 """Tensors of width hidden and intermediate that one layer's backward pass holds beyond what the layer had kept."""
 
+WHOLE_LAYERS = 2
+"""Of divided weights, layers that are whole at once: the one at work and the next; embeddings and head stay whole."""
+
 
 @dataclass(frozen=True)
 class Load:
@@ -89,6 +80,8 @@ class Load:
     scored_share: float = 1.0
     """Share of the positions whose next token is scored, 0 to 1."""
     device: Literal["cuda", "cpu"] = "cuda"
+    divided: int = 1
+    """Processes that hold an equal part of the weights each (FSDP); 1 where the weights are whole."""
 
 
 @dataclass(frozen=True)
@@ -125,46 +118,12 @@ def peak_bytes(load: Load) -> Breakdown:
     return Breakdown(
         weights=_weight_bytes(load),
         adapter=adapter * (ADAPTER_BYTES + dtype),  # and a copy in the dtype of the products
-        optimizer=adapter * MOMENT_BYTES,
+        optimizer=adapter * MOMENT_BYTES / load.divided,
         gradients=adapter * GRADIENT_BYTES,
         activations=shape.layers * (states if load.gradient_checkpointing else layer),
         logits=chunk * shape.vocab * LOGIT_BYTES + head,
         workspace=max(tokens * shape.hidden * LAST_NORM_BYTES, backward + recomputed + _dequantized_bytes(load)),
     )
-
-
-def usable_bytes(memory_bytes: float, device: str) -> float:
-    """What of a device's whole memory training may plan with."""
-    return memory_bytes * (1 - FREE_SHARE) - (CONTEXT_BYTES if device == "cuda" else 0)
-
-
-def device_bytes(peak: float, device: str) -> float:
-    """Whole memory of the smallest device that holds a peak: `usable_bytes` the other way round."""
-    return (peak + (CONTEXT_BYTES if device == "cuda" else 0)) / (1 - FREE_SHARE)
-
-
-def fit_to(load: Load, memory_bytes: float, checkpointing: tuple[bool, ...] = (False, True)) -> tuple[int, bool] | None:
-    """The largest forward pass that fits, without recomputing activations where any does.
-
-    Args:
-        load: its `micro_batch_tokens` is the longest row (SFT) or pair (DPO), the least a forward pass must hold; its
-            `gradient_checkpointing` is not read.
-        memory_bytes: the device's whole memory; `usable_bytes` of it are planned with.
-        checkpointing: the choices, in this order; one where the recipe has made it.
-
-    Returns:
-        (micro_batch_tokens, gradient_checkpointing); None where not even the longest row fits.
-    """
-    longest = load.micro_batch_tokens
-    room = usable_bytes(memory_bytes, load.device)
-    most = GPU_TOKENS if load.device == "cuda" else CPU_TOKENS
-    grid = range(ceil(max(longest, most) / TOKENS_STEP) * TOKENS_STEP, longest, -TOKENS_STEP)
-    for recompute in checkpointing:
-        for tokens in (*grid, longest):
-            wanted = replace(load, micro_batch_tokens=tokens, gradient_checkpointing=recompute)
-            if peak_bytes(wanted).total <= room:
-                return tokens, recompute
-    return None
 
 
 def _layer_bytes(load: Load) -> float:
@@ -182,7 +141,11 @@ def _layer_bytes(load: Load) -> float:
 def _weight_bytes(load: Load) -> float:
     dtype = DTYPE_BYTES[load.precision]
     linear = NF4_BYTES if load.quantization == "nf4" else dtype
-    return load.shape.linear_parameters * linear + load.shape.other_parameters * dtype
+    linears, others = load.shape.linear_parameters * linear, load.shape.other_parameters * dtype
+    if load.divided == 1:
+        return linears + others
+    together = others + WHOLE_LAYERS * linears / load.shape.layers
+    return (linears + others) / load.divided + together
 
 
 def _dequantized_bytes(load: Load) -> float:

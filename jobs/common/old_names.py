@@ -38,7 +38,8 @@ _MEANINGS: dict[str, str] = {
         "do_eval do_predict dataset_test_split batch_eval_metrics eval_accumulation_steps eval_do_concat_batches "
         "eval_use_gather_object include_for_metrics label_names prediction_loss_only test_split_size"
     ),
-    "nothing (`cai sft` and `cai dpo` train)": "do_train use_peft",
+    "nothing (`cai sft` and `cai dpo` train)": "do_train",
+    "nothing (an adapter is always trained)": "use_peft",
     "nothing (trainers have no network; `cai publish model` pushes)": (
         "hub_always_push hub_model_id hub_model_revision hub_private_repo hub_revision hub_strategy hub_token "
         "project push_to_hub push_to_hub_revision trackio_bucket_id trackio_space_id trackio_static_space_id "
@@ -91,7 +92,7 @@ _MEANINGS: dict[str, str] = {
     ),
     "nothing (cosine decay)": "lr_scheduler_kwargs lr_scheduler_type",
     "nothing (gradients are clipped at 1)": "max_grad_norm",
-    "nothing (the answer alone is trained)": "assistant_only_loss completion_only_loss",
+    "nothing (every answer is trained, and nothing else is)": "assistant_only_loss completion_only_loss",
     "nothing (a row that is too long loses its end)": "truncation_mode",
     "nothing (not offered)": (
         "dataset_config dataset_configs discopop_tau disable_dropout f_alpha_divergence_coef f_divergence_type "

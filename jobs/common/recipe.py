@@ -33,7 +33,8 @@ def load_recipe(name: str, sets: Iterable[str] = ()) -> Recipe:
     """Read a recipe and apply `key=value` changes.
 
     Raises:
-        ConfigError: missing file, unknown key (names the nearest one), wrong type or range; names file and line.
+        ConfigError: missing file, unknown key (names the nearest one), wrong type or range, or sft and dpo on other
+            frozen weights; names file and line.
     """
     path = recipe_path(name)
     if not path.is_file() and path.parent == PROJECT / "recipes":
@@ -48,9 +49,24 @@ def load_recipe(name: str, sets: Iterable[str] = ()) -> Recipe:
         for line in [key for key in file.lines if key[: len(at)] == at]:
             del file.lines[line]  # an error in this value is the command line's, not the file's
     try:
-        return Recipe.model_validate(file.value)
+        recipe = Recipe.model_validate(file.value)
     except ValidationError as error:
         raise ConfigError(_explain(file, error)) from error
+    _require_same_weights(file, recipe)
+    return recipe
+
+
+def _require_same_weights(file: YamlFile, recipe: Recipe) -> None:
+    """DPO's reference is the SFT model only on the frozen weights that SFT trained on."""
+    sft, dpo = recipe.sft.quantization, recipe.dpo.quantization
+    if sft == dpo:
+        return
+    said = [key for key in (("dpo", "quantization"), ("sft", "quantization")) if key in file.lines]
+    raise ConfigError(
+        f"{file.where(said[0]) if said else '--set'}: dpo.quantization is {dpo}, sft.quantization is {sft}: the sft "
+        "adapter belongs to the weights it was trained on, and on others dpo's reference is not the SFT model. "
+        f"Give both the same, such as --set sft.quantization={sft} --set dpo.quantization={sft}"
+    )
 
 
 def _apply(value: dict[str, Any], change: str) -> None:

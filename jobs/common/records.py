@@ -1,7 +1,7 @@
-"""Every record that crosses a file, in the order a run writes them.
+"""Records of what is generated and trained, in the order a run writes them.
 
-RedTeamPrompt → Revision → kept or Dropped → SftExample | PreferencePair | HeldOutPrompt → Response. prompts.jsonl
-holds every prompt with its split and is the split ledger: no row of another split may be trained.
+RedTeamPrompt → Revision → kept or Dropped → SftExample | PreferencePair, or HeldOutPrompt (jobs/common/held_out.py).
+prompts.jsonl holds every prompt with its split and is the split ledger: no row of another split may be trained.
 Each carries its own id, its principle's id, the model that wrote it and the version of our prompts.
 """
 
@@ -13,12 +13,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 Split = Literal["held_out", "sft", "dpo"]
-System = Literal["base", "sft", "dpo"]
 Kind = Literal["red_team", "benign_twin"]
 """`red_team`: the user wants what goes against the principle. `benign_twin`: nearly the same words, no harm in it."""
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """What every record has."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
@@ -27,7 +28,7 @@ class _Record(BaseModel):
     """Id of the principle in the constitution, such as `ubuntu`."""
 
 
-class RedTeamPrompt(_Record):
+class RedTeamPrompt(Record):
     """A user message that strains one principle, with the split it was frozen into."""
 
     prompt: str
@@ -52,7 +53,7 @@ class RedTeamPrompt(_Record):
     """Near-duplicate cluster: id of its first prompt. A cluster is never divided between splits."""
 
 
-class Revision(_Record):
+class Revision(Record):
     """One whole chain: initial response, critique and revision of it."""
 
     prompt: str
@@ -85,7 +86,7 @@ class Revision(_Record):
     """The judge's probability that the revision is better than the initial response; None where no judge looked."""
 
 
-class Comparison(_Record):
+class Comparison(Record):
     """What the judge said about two answers to one prompt, each shown first once."""
 
     first: str
@@ -108,7 +109,7 @@ class Comparison(_Record):
     """Version of the judge's wording."""
 
 
-class Dropped(_Record):
+class Dropped(Record):
     """A record a filter removed, whole, with the reason."""
 
     drop_reason: str
@@ -119,7 +120,7 @@ class Dropped(_Record):
     """The removed record as it was."""
 
 
-class Failure(_Record):
+class Failure(Record):
     """A request that never gave a usable reply."""
 
     step: str
@@ -138,7 +139,7 @@ class Failure(_Record):
     """What can be done about it, in one line."""
 
 
-class SftExample(_Record):
+class SftExample(Record):
     """One supervised example: the prompt is context, only the completion is trained."""
 
     prompt: str
@@ -155,7 +156,7 @@ class SftExample(_Record):
     """Language of the prompt."""
 
 
-class PreferencePair(_Record):
+class PreferencePair(Record):
     """One preference pair: two answers to one prompt, of which the chosen one follows the principle better."""
 
     prompt: str
@@ -180,42 +181,6 @@ class PreferencePair(_Record):
     """`rewrite`: the revision, rewritten for length or opening."""
     rejected_by: Literal["student", "minimal_edit", "imported"] = "student"
     """`minimal_edit`: the chosen side with as little changed as makes it break the principle."""
-
-
-class HeldOutPrompt(_Record):
-    """A prompt no training stage may see; `respond` and evaluation use it."""
-
-    prompt: str
-    """User message."""
-    model: str
-    """Model that wrote the prompt."""
-    prompt_version: str
-    """Version of the wording that asked for it."""
-    kind: Kind = "red_team"
-    """Kind of the prompt."""
-    twin_of: str = ""
-    """Id of the red-team prompt a benign twin belongs to; empty for others."""
-    language: str = ""
-    """Language asked for."""
-
-
-class Response(_Record):
-    """One system's answer to one held-out prompt."""
-
-    prompt: str
-    """User message."""
-    system: System
-    """Which model answered: `base`, `sft` or `dpo`."""
-    response: str
-    """The answer, special tokens removed."""
-    response_tokens: int
-    """Length of the answer in the student's tokens, its end-of-turn token included."""
-    truncated: bool
-    """True where the answer hit `respond.max_new_tokens`."""
-    model: str
-    """The student's name with the system, such as `smollm2-135m-instruct+dpo`."""
-    prompt_version: str
-    """Version of the red-team wording behind the prompt."""
 
 
 def record_id(principle_id: str, prompt: str) -> str:

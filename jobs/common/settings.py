@@ -1,14 +1,12 @@
-"""Every recipe key: its type, range, unit and only default. `recipes/README.md` is generated from these classes.
-
-python -m jobs.common.reference     # prints that page
-"""
+"""Every recipe key: type, range, unit and only default; `python -m jobs.common.reference` writes them as a page."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from jobs.common.frozen_weights import follow_sft
 from jobs.common.generate_settings import (
     Fraction,
     GenerateSettings,
@@ -20,6 +18,7 @@ from jobs.common.generate_settings import (
     TeacherSettings,
 )
 from jobs.common.loss_settings import LossType, loss_fault
+from jobs.common.train_split import train_split
 
 
 class StudentSettings(Settings):
@@ -43,7 +42,7 @@ class LoraSettings(Settings):
     dropout: Fraction = 0.0
     """Dropout before the adapter."""
     target_modules: str | list[str] = "all-linear"
-    """Layers that get an adapter."""
+    """Layers that get an adapter: linear ones of the decoder, by a list of names or a pattern for whole names."""
 
 
 class MixInSettings(Settings):
@@ -51,8 +50,8 @@ class MixInSettings(Settings):
 
     dataset: str
     """Local JSONL/parquet path or a hub id that fetch brings."""
-    split: str = "train"
-    """Split to read; a test split is refused."""
+    split: Annotated[str, AfterValidator(train_split)] = "train"
+    """Split to read; one to measure on (test, validation, dev, eval, held out) is refused."""
     weight: Rate
     """Rows taken, as a multiple of our own row count."""
     revision: str = "main"
@@ -63,7 +62,7 @@ class TrainSettings(Settings):
     """What sft and dpo share."""
 
     quantization: Literal["none", "nf4"] = "none"
-    """`nf4` keeps the frozen weights in 4 bits with double quantization (QLoRA, arXiv 2305.14314)."""
+    """`nf4`: frozen weights in 4 bits, double quantization (QLoRA, arXiv 2305.14314). dpo's is sft's where not said."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Dtype of frozen weights and matrix products; adapters are always fp32. `auto`: bf16 where the hardware has it."""
     epochs: Rate = 1.0
@@ -195,3 +194,4 @@ class Recipe(Settings):
     export: ExportSettings = ExportSettings()
     tracker: Literal["tensorboard", "trackio", "wandb"] = "tensorboard"
     """Where training figures go besides log.jsonl: TensorBoard files, or offline logs that `cai publish logs` sends."""
+    _follow_sft = model_validator(mode="before")(follow_sft)

@@ -24,11 +24,12 @@ from jobs.common.console import say
 from jobs.common.context import RunContext
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fingerprint import describe_changes
-from jobs.common.jsonl import read_json, sha256_file, sha256_json, write_json
+from jobs.common.jsonl import remove_unfinished, sha256_file, sha256_json, write_json
+from jobs.common.manifest import checked_json, finished_manifest
 from jobs.common.provenance import Lock, lock_sha256, provenance
 from jobs.common.runlock import run_lock
 
-__all__ = ["OpenStage", "Result", "RunContext", "StagePlan", "finished_manifest", "open_stage"]
+__all__ = ["OpenStage", "Result", "RunContext", "StagePlan", "open_stage"]
 
 
 @dataclass(frozen=True)
@@ -126,34 +127,6 @@ def open_stage(context: RunContext, plan: StagePlan) -> Iterator[OpenStage | Non
         yield OpenStage(context, plan, folder, fingerprint, inputs, parents, time.monotonic())
 
 
-def finished_manifest(context: RunContext, stage: str) -> dict[str, Any]:
-    """The manifest of a finished stage.
-
-    Raises:
-        ConfigError: the stage has not finished.
-        DataError: its manifest is damaged.
-    """
-    path = context.folder / stage / "manifest.json"
-    if not path.exists():
-        raise ConfigError(
-            f'No finished "{stage}" stage in {context.folder} (manifest.json missing). Run: {context.command(stage)}'
-        )
-    try:
-        return _checked(path, {"outputs": dict, "fingerprint": str, "ingredients": dict})
-    except DataError as error:
-        raise DataError(f"{error} Run: {context.command(stage, '--redo')}") from error
-
-
-def _checked(path: Path, wanted: dict[str, type]) -> dict[str, Any]:
-    found = read_json(path)
-    for key, kind in wanted.items():
-        if key not in found:
-            raise DataError(f"{path} is damaged: {key!r} is missing.")
-        if not isinstance(found[key], kind):
-            raise DataError(f"{path} is damaged: {key} has the wrong type.")
-    return found
-
-
 def _already_finished(context: RunContext, plan: StagePlan, fingerprint: str) -> bool:
     folder = context.folder / plan.name
     if not (folder / "manifest.json").exists():
@@ -171,10 +144,11 @@ def _already_finished(context: RunContext, plan: StagePlan, fingerprint: str) ->
 def _begin(context: RunContext, plan: StagePlan, fingerprint: str) -> None:
     folder = context.folder / plan.name
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)  # the lock is held: nobody else is writing here
     begun = folder / "begun.json"
     if begun.exists():
         try:
-            before = _checked(begun, {"fingerprint": str, "ingredients": dict})
+            before = checked_json(begun, {"fingerprint": str, "ingredients": dict})
         except DataError as error:
             raise DataError(f"{error} Run: {context.command(plan.name, '--redo')}") from error
         if before["fingerprint"] != fingerprint:

@@ -19,7 +19,7 @@ from jobs.generate.red_team import Collected, RedTeam
 from jobs.generate.session import Session
 from jobs.generate.slots import Draft
 from jobs.generate.twins import FoundTwins, TwinWriter
-from jobs.measure.measured import Near
+from jobs.measure.findings import Near
 from jobs.measure.near import clusters, near_pairs
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from jobs.common.constitution import Principle
 from jobs.common.generate_settings import GenerateSettings
-from jobs.common.records import RedTeamPrompt, Response
+from jobs.common.held_out import Response
+from jobs.common.records import RedTeamPrompt
 from jobs.generate import wording
 from jobs.generate.ask import ask_text, together
 from jobs.generate.engine import Engine, RefusedError

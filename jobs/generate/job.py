@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.common.console import StageProgress, say
 from jobs.common.errors import ConfigError
 from jobs.common.jsonl import sha256_file
-from jobs.common.stage import OpenStage, RunContext, StagePlan, finished_manifest, open_stage
+from jobs.common.manifest import finished_manifest
+from jobs.common.stage import OpenStage, RunContext, StagePlan, open_stage
 from jobs.generate import opening, wording, wording_judge, wording_rewrite
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from jobs.common.errors import ConfigError
+from jobs.common.held_out import Response
 from jobs.common.jsonl import read_records
-from jobs.common.records import Failure, RedTeamPrompt, Response
+from jobs.common.records import Failure, RedTeamPrompt
 from jobs.generate.chain import Chained, Chains
 from jobs.generate.engine import Engine
 from jobs.generate.freeze import frozen_prompts

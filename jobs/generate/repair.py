@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from jobs.common.console import say
 from jobs.common.errors import ConfigError, DataError
-from jobs.common.stage import OpenStage, RunContext, StagePlan, finished_manifest, open_stage
+from jobs.common.manifest import finished_manifest
+from jobs.common.stage import OpenStage, RunContext, StagePlan, open_stage
 from jobs.generate import opening, wording_judge, wording_rewrite
 from jobs.generate.job import NOT_INGREDIENTS, open_session
 

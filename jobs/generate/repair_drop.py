@@ -16,7 +16,7 @@ from jobs.generate.repair_found import (
     told_by_length,
 )
 from jobs.generate.repair_rows import Row, Rows
-from jobs.measure.measured import Part
+from jobs.measure.findings import Part
 from jobs.measure.texts import refuses
 
 MOST_GIVEN_UP = 0.2

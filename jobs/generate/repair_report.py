@@ -12,7 +12,8 @@ from rich.table import Table
 
 from jobs.common.console import console, say
 from jobs.common.jsonl import write_atomic
-from jobs.common.stage import OpenStage, Result, finished_manifest
+from jobs.common.manifest import finished_manifest
+from jobs.common.stage import OpenStage, Result
 from jobs.generate.accounts import account
 from jobs.generate.card import card
 from jobs.generate.meter import money

@@ -15,17 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from jobs.common.held_out import HeldOutPrompt
 from jobs.common.jsonl import write_atomic, write_records
-from jobs.common.records import (
-    Comparison,
-    Dropped,
-    Failure,
-    HeldOutPrompt,
-    PreferencePair,
-    RedTeamPrompt,
-    Revision,
-    SftExample,
-)
+from jobs.common.records import Comparison, Dropped, Failure, PreferencePair, RedTeamPrompt, Revision, SftExample
 
 TEXT_COLUMNS = (
     "init_prompt",

@@ -10,7 +10,8 @@ import numpy as np
 
 from jobs.measure.data import Data, Pair
 from jobs.measure.families import families
-from jobs.measure.measured import Blind, Near, Share
+from jobs.measure.findings import Near
+from jobs.measure.measured import Blind, Share
 from jobs.measure.near import clusters
 from jobs.measure.shares import with_ties
 from jobs.measure.terms import Terms, count_terms, frequency_of, weighted

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from jobs.measure.data import Data
-from jobs.measure.measured import Leak, Measured
+from jobs.measure.findings import Leak
+from jobs.measure.measured import Measured
 from jobs.measure.shares import percent
 
 FEWEST_ROWS = 30

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from jobs.measure.data import Data, Example, Pair
-from jobs.measure.measured import Leak
+from jobs.measure.findings import Leak
 from jobs.measure.near import clusters, near_pairs, plain
 from jobs.measure.texts import bare_words
 

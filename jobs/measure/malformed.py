@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from jobs.measure.data import Data, Example, Pair, Prompt
+from jobs.measure.findings import Malformed, Part
 from jobs.measure.language import Languages
-from jobs.measure.measured import Malformed, Part
 from jobs.measure.near import plain
 from jobs.measure.phrases import INVISIBLE, META_ANSWER, META_PROMPT, USER_VOICE
 from jobs.measure.texts import bare_words, template_in

@@ -1,6 +1,6 @@
 """What the measures found; `measure.py` fills it, the report shows it, repair works through it.
 
-Rows are named by their position in `Data.prompts`, `Data.examples` or `Data.pairs`. Shares and accuracies are 0 to 1.
+Shares and accuracies are 0 to 1; what names single rows is in jobs/measure/findings.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Part = Literal["prompts", "examples", "pairs"]
+from jobs.measure.findings import Leak, Malformed, Near
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,43 +25,6 @@ class Share:
     def value(self) -> float:
         """The share; 0 where there is nothing."""
         return self.count / self.total if self.total else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """One row with something in it that does not belong."""
-
-    part: Part
-    row: int
-    reason: str
-    """`prompt_drift`, `template`, `role_confusion`, `meta_talk`, `truncated`, `zero_width`, `language`, `empty`,
-    `echo`, `demonstration`, `same_sides`."""
-    detail: str
-    """The very words that were seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Near:
-    """Two prompts that are the same or nearly so; never a prompt and its own twin."""
-
-    first: int
-    second: int
-    method: Literal["exact", "minhash", "tfidf"]
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """A prompt that two splits hold, word for word or nearly so."""
-
-    first_split: str
-    second_split: str
-    first: str
-    """Id of the row in the first split."""
-    second: str
-    method: Literal["exact", "contained", "near"]
-    """`contained`: one prompt holds the other after template strings are stripped."""
-    prompt: str
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Literal
 from datasketch import MinHash, MinHashLSH
 
 from jobs.measure.cosine import Stream, alike, terms_of
-from jobs.measure.measured import Near
+from jobs.measure.findings import Near
 from jobs.measure.minhash import SAME_PIECES, bands, proposed, shared_pieces, signature
 
 SAME_WORDS = 0.8

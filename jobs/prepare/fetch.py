@@ -10,12 +10,13 @@ from pathlib import Path
 
 from jobs.common.console import say
 from jobs.common.errors import ConfigError
-from jobs.common.fetched import Fetched, FetchedFile, FetchedStudent, mix_in_key
+from jobs.common.fetched import Fetched, FetchedFile, mix_in_key, relative
 from jobs.common.jsonl import sha256_file, write_json
 from jobs.common.settings import MixInSettings, Recipe
 from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 from jobs.prepare import hub
-from jobs.prepare.embedded_weights import EMBEDDED_NAME, place_embedded_gguf
+from jobs.prepare.embedded_weights import place_embedded_gguf
+from jobs.prepare.fetch_student import fetch_student
 
 
 def run(context: RunContext) -> None:
@@ -26,7 +27,7 @@ def run(context: RunContext) -> None:
         if stage is None:
             return
         fetched = Fetched(
-            student=_student(context),
+            student=fetch_student(context),
             teacher_gguf=_place(context) if recipe.teacher.endpoint == "embedded" else None,
             initial_gguf=_initial_gguf(context),
             mix_in=_mix_ins(context),
@@ -53,42 +54,7 @@ def _named(mix_in: MixInSettings) -> str:
 
 
 def _place(context: RunContext) -> str:
-    return _relative(context, place_embedded_gguf(context.models))
-
-
-def _student(context: RunContext) -> FetchedStudent:
-    settings = context.recipe.student
-    if settings.model == "embedded":
-        path = place_embedded_gguf(context.models)
-        digests = {path.name: sha256_file(path)}
-        return FetchedStudent(
-            kind="gguf", path=_relative(context, path), name=EMBEDDED_NAME, revision=None, sha256=digests
-        )
-    local = Path(settings.model)
-    if local.is_dir():
-        folder, revision, shown = local.resolve(), None, str(local.resolve())
-    elif settings.model.startswith((".", "/")):
-        raise ConfigError(f"student.model: no folder {settings.model}. Give a folder, a hub id or `embedded`.")
-    else:
-        folder, revision = hub.fetch_model(settings.model, settings.revision, context.models)
-        shown = _relative(context, folder)
-    return FetchedStudent(
-        kind="folder",
-        path=shown,
-        name=settings.model.rsplit("/", 1)[-1].lower(),
-        revision=revision,
-        sha256=_digests(folder),
-    )
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"student.model: {folder} has no config.json. Give a folder that transformers can load.")
-    if not any(folder.glob("*.safetensors")):
-        raise ConfigError(
-            f"student.model: {folder} has no *.safetensors; other weight formats can run code and are refused."
-        )
-    return {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    return relative(context, place_embedded_gguf(context.models))
 
 
 def _initial_gguf(context: RunContext) -> str | None:
@@ -104,26 +70,17 @@ def _initial_gguf(context: RunContext) -> str | None:
         return _place(context)
     if initial.gguf_file is None:
         raise ConfigError("initial.gguf_file is missing: which file of initial.gguf_repo? Set it in the recipe.")
-    return _relative(
-        context, hub.fetch_file(initial.gguf_repo, initial.gguf_file, initial.gguf_revision, context.models)
-    )
+    placed = hub.fetch_file(initial.gguf_repo, initial.gguf_file, initial.gguf_revision, context.models)
+    return relative(context, placed)
 
 
 def _mix_ins(context: RunContext) -> dict[str, FetchedFile]:
     found: dict[str, FetchedFile] = {}
     for mix_in in (*context.recipe.sft.mix_in, *context.recipe.dpo.mix_in):
-        if "test" in mix_in.split:
-            raise ConfigError(
-                f"mix_in {mix_in.dataset}: split {mix_in.split!r} is a test split; training on it is refused."
-            )
         path = hub.fetch_rows(mix_in, context.models / "mix_in")
-        found[_key(mix_in)] = FetchedFile(path=_relative(context, path), sha256=sha256_file(path))
+        found[_key(mix_in)] = FetchedFile(path=relative(context, path), sha256=sha256_file(path))
     return found
 
 
 def _key(mix_in: MixInSettings) -> str:
     return mix_in_key(mix_in.dataset, mix_in.revision, mix_in.split)
-
-
-def _relative(context: RunContext, path: Path) -> str:
-    return path.resolve().relative_to(context.runs.resolve()).as_posix()

@@ -17,6 +17,8 @@ Prompts = dict[str, FoundPrompt]
 def read_original(found: Found, constitution: Constitution, red_team: Path, sft: Path, preferences: Path) -> None:
     """Add what the three files hold; a row that cannot be trusted is dropped with its reason, never mended.
 
+    White space around an answer is no part of it.
+
     Raises:
         DataError: a file has another shape, or a key points past the constitution.
     """
@@ -24,10 +26,10 @@ def read_original(found: Found, constitution: Constitution, red_team: Path, sft:
     for row in read_rows(sft, SFT_FIELDS):
         if prompt := _usable(row, prompts, found):
             found.add_chain(prompt, {name: text for name, text in row.texts.items() if name != "prompt"})
-            found.add_example(prompt, row.texts["revision"])
+            found.add_example(prompt, row.texts["revision"].strip())
     for row in read_rows(preferences, PREFERENCE_FIELDS):
         if prompt := _usable(row, prompts, found):
-            found.add_pair(prompt, row.texts["chosen"], row.texts["rejected"])
+            found.add_pair(prompt, row.texts["chosen"].strip(), row.texts["rejected"].strip())
 
 
 def _prompts(found: Found, constitution: Constitution, path: Path) -> Prompts:

@@ -4,7 +4,8 @@
     pair       chosen and rejected, each a text or a chat; prompt where they are no whole chats
     both       principle_id (else `imported`); id for messages
 
-A text is a string or a list of {role, content}. Whatever a record of ours cannot hold whole is dropped with its reason.
+A text is a string or a list of {role, content}. Whatever a record of ours cannot hold whole is dropped with its reason;
+white space around an answer is no part of it.
 """
 
 from __future__ import annotations
@@ -75,11 +76,11 @@ def _take(found: Found, record: dict[str, Any], use: Use, place: tuple[str, bool
     prompt, answers = _sft(record) if use == "sft" else _pair(record)
     if not prompt.strip():
         raise _BadRowError("no_prompt", "empty prompt")
-    if empty := [name for name, answer in zip(names, answers, strict=True) if not answer.strip()]:
+    if empty := [name for name, answer in zip(names, answers, strict=True) if not answer]:
         raise _BadRowError("empty", f"empty {', '.join(empty)}")
     if broken([prompt, *answers]):
         raise _BadRowError("bad_shape", BROKEN)
-    if use == "dpo" and answers[0].strip() == answers[1].strip():
+    if use == "dpo" and answers[0] == answers[1]:
         raise _BadRowError("same_sides", "chosen and rejected are the same")
     principle_id, held_out = place
     noted = found.prompt(principle_id, prompt, (use,), held_out)
@@ -159,9 +160,8 @@ def _prompt(record: dict[str, Any]) -> str:
 
 
 def _answer(value: Any, name: str) -> str:
-    if isinstance(value, str):
-        return value
-    return _only(_chat(value, name), "assistant", name)
+    text = value if isinstance(value, str) else _only(_chat(value, name), "assistant", name)
+    return text.strip()
 
 
 def _only(chat: list[tuple[str, str]], role: str, name: str) -> str:
@@ -182,7 +182,7 @@ def _exchange(value: Any, name: str) -> tuple[str, str]:
         raise _BadRowError("no_prompt", f"{name} has no message of the user")
     if len(chat) > 2:
         raise _BadRowError("many_turns", f"{name} has {len(chat)} messages; one prompt and one answer are kept")
-    return chat[0][1], chat[1][1]
+    return chat[0][1], chat[1][1].strip()
 
 
 def _chat(value: Any, name: str) -> list[tuple[str, str]]:

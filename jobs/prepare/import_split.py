@@ -53,7 +53,7 @@ def split_prompts(found: Found, recipe: Recipe) -> list[RedTeamPrompt]:
 
 def _clusters(prompts: Sequence[FoundPrompt]) -> dict[str, str]:
     """Cluster by prompt id: the id of its first prompt."""
-    from jobs.measure.measured import Near
+    from jobs.measure.findings import Near
     from jobs.measure.near import clusters, near_pairs
 
     texts = [prompt.text for prompt in prompts]

@@ -15,15 +15,9 @@ from typing import Any, TypeVar
 
 from jobs.common.console import say
 from jobs.common.errors import ConfigError, DataError
+from jobs.common.held_out import HeldOutPrompt
 from jobs.common.jsonl import sha256_file, write_records
-from jobs.common.records import (
-    HeldOutPrompt,
-    PreferencePair,
-    RedTeamPrompt,
-    Revision,
-    SftExample,
-    Split,
-)
+from jobs.common.records import PreferencePair, RedTeamPrompt, Revision, SftExample, Split
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
 from jobs.prepare.import_files import SourceFile, source_files
 from jobs.prepare.import_found import VERSION, Found

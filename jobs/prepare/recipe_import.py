@@ -112,7 +112,11 @@ def _show(lines: list[Line], draft: Draft) -> None:
         say(f"{line.key:<{wide}}  {_cut(shown(line.value)):<{VALUE_WIDTH}}  {line.status:<7}  {line.became}")
     counts = {status: sum(line.status == status for line in lines) for status in get_args(Status)}
     counted = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    say(f"recipe import: {draft.stage.upper()} file with {len(lines)} keys: {counted}")
+    unsaid = sum(draft.old.get(line.key) is None and line.status != "dead" for line in lines)
+    more = f" and {unsaid} defaults that are others here" if unsaid else ""
+    say(f"recipe import: {draft.stage.upper()} file with {len(draft.old)} keys{more}: {counted}")
+    if differs := [line.key for line in lines if line.status == "differs"]:
+        say(f"recipe import: set in the recipe what differs, to train as there: {', '.join(differs)}")
     lost = [line.key for line in lines if line.status == "lost"]
     if lost:
         say(f"recipe import: lost changed the result there and has no place here: {', '.join(lost)}")

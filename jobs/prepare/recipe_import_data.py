@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 from jobs.common.errors import ConfigError
+from jobs.common.train_split import is_train_split
 from jobs.prepare.recipe_import_draft import Draft, Line
 
 ROWS = {
@@ -51,9 +52,9 @@ def datasets(draft: Draft, key: str, value: Any) -> Line:
         parts = _parts(draft, key, value)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ConfigError(f"{draft.file.where((key,))}: {key}: not a list of datasets, found {value!r}.") from error
-    refused = [f"{it.dataset}:{it.split} is a test split" for it in parts if "test" in it.split]
+    refused = [f"{it.dataset}:{it.split} is no train split" for it in parts if not is_train_split(it.split)]
     refused += [f"{it.dataset} has no configuration here ({it.config})" for it in parts if it.config != "default"]
-    taken = [it for it in parts if "test" not in it.split and it.config == "default" and it.fraction > 0]
+    taken = [it for it in parts if is_train_split(it.split) and it.config == "default" and it.fraction > 0]
     weights = _weights(taken)
     mixed = [
         {"dataset": it.dataset, "split": it.split, "weight": weight} for it, weight in zip(taken, weights, strict=True)
@@ -68,8 +69,8 @@ def datasets(draft: Draft, key: str, value: Any) -> Line:
 def splits(draft: Draft, key: str, value: Any) -> Line:
     """`dataset_splits` or `dataset_train_split`: the training ones go into the mix-ins."""
     listed = value if isinstance(value, list) else [value]
-    train = [str(split) for split in listed if "test" not in str(split)]
-    tests = [str(split) for split in listed if "test" in str(split)]
+    train = [str(split) for split in listed if is_train_split(str(split))]
+    tests = [str(split) for split in listed if not is_train_split(str(split))]
     never = f"; never {', '.join(tests)}: held-out rows are the run's own" if tests else ""
     return Line(key, value, "renamed", f"{draft.stage}.mix_in.split: {', '.join(train) or 'none'}{never}")
 
@@ -86,7 +87,7 @@ def _parts(draft: Draft, key: str, value: Any) -> list[Part]:
         return [Part(str(value), str(split), 1.0, str(draft.old.get("dataset_config") or "default"))]
     if key == "dataset_mixer":
         named = draft.old.get("dataset_splits") or ["train"]
-        trained = [str(split) for split in named if "test" not in str(split)]
+        trained = [str(split) for split in named if is_train_split(str(split))]
         return [Part(str(it), split, float(share)) for (it, share), split in product(value.items(), trained)]
     return list(_listed(value["datasets"] if key == "dataset_mixture" else value))
 

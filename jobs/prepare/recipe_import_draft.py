@@ -8,13 +8,14 @@ from typing import Any, Literal
 from jobs.common.errors import ConfigError
 from jobs.common.yamlfile import YamlFile
 
-Status = Literal["kept", "renamed", "dead", "lost"]
-"""`kept`: same name; `renamed`: another name or form; `dead`: decided elsewhere; `lost`: has no place here."""
+Status = Literal["kept", "renamed", "dead", "differs", "lost"]
+"""`kept`: same name; `renamed`: another name or form; `dead`: decided elsewhere; `differs`: not written there, and its
+default is another one here; `lost`: has no place here."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What became of one key."""
+    """What became of one key, or of a default that the file relies on."""
 
     key: str
     value: Any

@@ -8,7 +8,9 @@ from typing import Any
 from jobs.common.errors import ConfigError
 from jobs.common.old_names import NEUTRAL, OLD_NAMES
 from jobs.prepare import recipe_import_data as data
+from jobs.prepare import recipe_import_loss as loss
 from jobs.prepare import recipe_import_student as student
+from jobs.prepare.recipe_import_defaults import FULL, unsaid
 from jobs.prepare.recipe_import_draft import Draft, Line, Status, shown
 
 Translate = Callable[[Draft, str, Any], Line]
@@ -71,12 +73,13 @@ def warmup(draft: Draft, key: str, value: Any) -> Line:
 
 def quantization(draft: Draft, key: str, value: Any) -> Line:
     """`load_in_4bit`, `load_in_8bit`: the frozen weights, which sft and dpo share."""
+    if draft.onto is not None:
+        stays = draft.onto.get("sft", {}).get("quantization", "none")
+        status: Status = "dead" if stays == ("nf4" if value else "none") else "lost"
+        return Line(key, value, status, f"sft.quantization stays {stays}: dpo goes on over the same weights")
     if not value:
-        return Line(key, value, "dead", f"{draft.stage}.quantization: none")
-    put = draft.put_here("quantization", "nf4")
-    if draft.stage == "dpo" and draft.onto is None:
-        draft.put("sft.quantization", "nf4")
-    return Line(key, value, "renamed" if key == "load_in_4bit" else "lost", put)
+        return Line(key, value, "dead", "sft.quantization: none")
+    return Line(key, value, "renamed" if key == "load_in_4bit" else "lost", draft.put("sft.quantization", "nf4"))
 
 
 def lora(draft: Draft, key: str, value: Any) -> Line:
@@ -91,40 +94,14 @@ def lora(draft: Draft, key: str, value: Any) -> Line:
     return Line(key, draft.old[key], status, f"sft.lora.{name} stays {shown(stays)}: dpo continues that adapter")
 
 
+def peft(draft: Draft, key: str, value: Any) -> Line:
+    """`use_peft`: here always."""
+    return Line(key, value, "dead", "sft and dpo train an adapter") if value else Line(key, value, "lost", FULL)
+
+
 def checkpointing(draft: Draft, key: str, value: Any) -> Line:
     """`gradient_checkpointing`: the same result with or without, so memory decides."""
     return Line(key, value, "dead", f"{draft.stage}.gradient_checkpointing stays auto: only where memory needs it")
-
-
-def loss_type(draft: Draft, key: str, value: Any) -> Line:
-    """`loss_type`: preference losses by TRL's name; of an sft file only the plain one."""
-    if draft.stage == "dpo":
-        if draft.old.get("rpo_alpha") is not None:
-            return Line(key, value, "renamed", _with_likelihood(draft))
-        return same(draft, key, value)
-    return Line(key, value, "dead" if value in ("nll", "chunked_nll") else "lost", "sft's loss is the likelihood")
-
-
-def rpo_alpha(draft: Draft, key: str, value: Any) -> Line:
-    """`rpo_alpha`: the weight of an added likelihood of the chosen side."""
-    return Line(key, value, "renamed", _with_likelihood(draft))
-
-
-def _with_likelihood(draft: Draft) -> str:
-    """The file's one loss with the likelihood of the chosen side beside it, weighted by `rpo_alpha`.
-
-    Raises:
-        ConfigError: the file has several losses already; names the line.
-    """
-    found = draft.old.get("loss_type") or "sigmoid"
-    losses = found if isinstance(found, list) else [found]
-    if len(losses) > 1:
-        raise ConfigError(
-            f"{draft.file.where(('rpo_alpha',))}: rpo_alpha beside a list of losses ({shown(losses)}). "
-            "Add sft to loss_type and its weight to loss_weights, remove rpo_alpha, then import again."
-        )
-    put = draft.put_here("loss_type", [*losses, "sft"])
-    return f"{put}; {draft.put_here('loss_weights', [1.0, draft.number('rpo_alpha', 0.0)])}"
 
 
 def seed(draft: Draft, key: str, value: Any) -> Line:
@@ -161,8 +138,8 @@ TRANSLATE: dict[str, Translate] = {
     "beta": number("beta"),
     "label_smoothing": number("label_smoothing"),
     "loss_weights": same,
-    "loss_type": loss_type,
-    "rpo_alpha": rpo_alpha,
+    "loss_type": loss.loss_type,
+    "rpo_alpha": loss.rpo_alpha,
     "num_train_epochs": number("epochs"),
     "max_steps": max_steps,
     "max_length": length,
@@ -172,6 +149,7 @@ TRANSLATE: dict[str, Translate] = {
     "gradient_accumulation_steps": batch_size,
     **dict.fromkeys(("warmup_ratio", "warmup_steps"), warmup),
     **dict.fromkeys(("load_in_4bit", "load_in_8bit"), quantization),
+    "use_peft": peft,
     **dict.fromkeys(LORA, lora),
     **dict.fromkeys(("gradient_checkpointing", "activation_checkpointing"), checkpointing),
     **dict.fromkeys(("eval_strategy", "evaluation_strategy"), evaluations),
@@ -194,7 +172,7 @@ TRANSLATE: dict[str, Translate] = {
 
 
 def translate(draft: Draft) -> list[Line]:
-    """Every key of the old file, in its order.
+    """Every key of the old file, in its order, then the defaults it relies on that are others here.
 
     Raises:
         ConfigError: a key that neither TRL nor the handbook has, or a value that is none of theirs.
@@ -205,9 +183,12 @@ def translate(draft: Draft) -> list[Line]:
             f"{draft.file.where((unknown[0],))}: not keys of TRL's or the alignment-handbook's sft and dpo: "
             f"{', '.join(unknown)}. Remove or correct them, then import again."
         )
+    defaults = unsaid(draft)
+    told = {line.key for line in defaults}
     lines = [
         Line(key, value, "dead", "not set there") if value is None else TRANSLATE.get(key, dead)(draft, key, value)
         for key, value in draft.old.items()
+        if key not in told
     ]
     student.unsaid_template(draft)
-    return lines
+    return lines + defaults

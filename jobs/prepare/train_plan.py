@@ -13,7 +13,7 @@ from jobs.common.errors import DataError
 from jobs.common.fetched import load_fetched
 from jobs.common.gpus import Gpu
 from jobs.common.jsonl import read_json
-from jobs.common.memory import KNOWN, ModelShape, shape_of
+from jobs.common.model_shape import KNOWN, ModelShape, shape_of
 from jobs.common.stage import RunContext
 from jobs.prepare.train_plan_cost import Stage
 from jobs.prepare.train_plan_notes import choice_lines, note_lines

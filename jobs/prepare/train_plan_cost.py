@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 
+from jobs.common.fitting import fit_to
 from jobs.common.flops import Work
 from jobs.common.gpus import Gpu
-from jobs.common.memory import Breakdown, Load, ModelShape, fit_to, peak_bytes
-from jobs.common.predicted import share_of_peak, tokens_per_s
+from jobs.common.memory import Breakdown, Load, peak_bytes
+from jobs.common.model_shape import ModelShape
 from jobs.common.settings import DpoSettings, SftSettings
+from jobs.common.speed import beside_passes_s, compile_pays, share_of_peak, tokens_per_s
 from jobs.prepare.train_plan_rows import Rows, Section
 
 START_S = 60.0
@@ -36,14 +38,24 @@ class Stage:
     @property
     def positions(self) -> float:
         """Positions trained, over all epochs."""
-        if self.settings.max_steps:
-            return self.steps * min(self.settings.batch_size, len(self.rows.lengths)) * self.rows.mean
-        return self.settings.epochs * len(self.rows.lengths) * self.rows.mean
+        return self.rows.amount.epochs(self.settings) * len(self.rows.lengths) * self.rows.mean
 
     @property
     def work(self) -> Work:
         """Arithmetic of one position."""
         return Work(self.shape, self.rank, self.rows.context, self.rows.scored_share)
+
+    @property
+    def least_tokens(self) -> int:
+        """Positions that a forward pass must have room for."""
+        fixed = self.settings.micro_batch_tokens
+        return self.rows.most if fixed == "auto" else max(fixed, self.rows.most)
+
+    @property
+    def checkpointing(self) -> tuple[bool, ...]:
+        """What may be chosen for gradient checkpointing, the better first."""
+        wanted = self.settings.gradient_checkpointing
+        return (False, True) if wanted == "auto" else (wanted,)
 
     def load(self, tokens: int) -> Load:
         """A forward pass of so many positions on a GPU, all of them scored: what the trainer makes room for."""
@@ -65,13 +77,16 @@ class Forecast:
     tokens: int
     """Positions in one forward pass, at most."""
     checkpointing: bool
+    compiled: bool
+    """Whether the decoder layers are compiled."""
 
     @cached_property
     def load(self) -> Load:
         """The largest forward pass there will be: a step's rows may fill less than one."""
         largest = min(self.tokens, self.stage.rows.largest_step(self.stage.settings.batch_size))
         scored = self.stage.rows.scored_share
-        return replace(self.stage.load(largest), gradient_checkpointing=self.checkpointing, scored_share=scored)
+        load = replace(self.stage.load(largest), scored_share=scored, compiled=self.compiled)
+        return replace(load, gradient_checkpointing=self.checkpointing)
 
     @cached_property
     def peak(self) -> Breakdown:
@@ -86,7 +101,7 @@ class Forecast:
     @property
     def seconds(self) -> float | None:
         """From start to end; None where the speed is not known."""
-        flops = self.gpu.bf16_flops if self.load.precision == "bf16" else None
+        flops = _peak(self.gpu, self.load)
         return None if flops is None else seconds(self.stage, self.load, flops)
 
 
@@ -97,21 +112,25 @@ def seconds(stage: Stage, load: Load, peak_flops: float) -> float:
     if stage.section == "dpo":  # the reference reads every pair once
         looked_at += held_out + len(stage.rows.lengths) * stage.rows.mean
     looking = looked_at * stage.work.forward / (peak_flops * share_of_peak(stage.section, load))
-    return START_S + looking + stage.positions / tokens_per_s(stage.section, stage.work, load, peak_flops)
+    passes = stage.positions / tokens_per_s(stage.section, stage.work, load, peak_flops)
+    return START_S + looking + passes + beside_passes_s(load, stage.steps)
 
 
 def forecast(stage: Stage, gpu: Gpu) -> Forecast | None:
     """How the trainer would run a stage on a GPU; None where it does not fit."""
-    settings = stage.settings
-    choices = (False, True) if settings.gradient_checkpointing == "auto" else (settings.gradient_checkpointing,)
-    if settings.micro_batch_tokens == "auto":
-        found = fit_to(stage.load(stage.rows.most), gpu.memory_bytes, choices)
-        return Forecast(stage, gpu, *found) if found else None
-    fixed = stage.load(max(settings.micro_batch_tokens, stage.rows.most))
-    found = fit_to(fixed, gpu.memory_bytes, choices)
-    return Forecast(stage, gpu, settings.micro_batch_tokens, found[1]) if found else None
+    load = stage.load(stage.least_tokens)
+    pays = compile_pays(stage.section, stage.settings, load, stage.rows.amount, _peak(gpu, load))
+    found = fit_to(replace(load, compiled=pays), gpu.memory_bytes, stage.checkpointing)
+    if found is None:
+        return None
+    fixed = stage.settings.micro_batch_tokens
+    return Forecast(stage, gpu, found[0] if fixed == "auto" else fixed, found[1], pays)
 
 
 def smallest(stage: Stage) -> Load:
-    """The pass that takes the least memory: the longest row alone, activations computed again."""
-    return replace(stage.load(stage.rows.most), gradient_checkpointing=True)
+    """The pass that takes the least memory: the longest row alone, activations computed again where they may be."""
+    return replace(stage.load(stage.least_tokens), gradient_checkpointing=stage.checkpointing[-1])
+
+
+def _peak(gpu: Gpu, load: Load) -> float | None:
+    return gpu.bf16_flops if load.precision == "bf16" else None

@@ -8,8 +8,8 @@ from typing import Literal
 
 from jobs.common.gpus import PRICES_DATED, Gpu
 from jobs.common.memory import GIB
-from jobs.common.predicted import EAGER, peak_flops, share_of_peak
 from jobs.common.processor import cores, native_bf16
+from jobs.common.speed import COMPILE_S, STEP_S, peak_flops, share_of_peak
 from jobs.prepare.train_plan_cost import START_S, Forecast, Stage, seconds
 from jobs.prepare.train_plan_rows import ANSWER_TOKENS, BYTES_PER_TOKEN, MIX_IN_TOKENS, PROMPT_TOKENS
 from jobs.prepare.train_plan_table import Offer, dollars, minutes, offers_of
@@ -40,12 +40,12 @@ def _memory(forecast: Forecast) -> str:
     else:
         parts["workspace"] = peak.workspace
     told = " + ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
-    return f"{forecast.stage.section} there: {peak.total / GIB:.1f} GiB = {told}"
+    layers = "compiled" if forecast.compiled else "not compiled"
+    return f"{forecast.stage.section} there, layers {layers}: {peak.total / GIB:.1f} GiB = {told}"
 
 
 def note_lines(stages: Sequence[Stage], offers: Sequence[Offer], gpus: Sequence[Gpu]) -> list[str]:
     """What would be better, and what the figures rest on."""
-    shares = ", ".join(f"{stage.section} {share_of_peak(stage.section, stage.load(1)):.0%}" for stage in stages)
     lines = [*_cpu_lines(stages), *_weights_lines(stages, offers, gpus)]
     lines += [
         "passes: forward passes of one optimizer step; ckpt: activations are computed again in the backward pass",
@@ -60,10 +60,29 @@ def note_lines(stages: Sequence[Stage], offers: Sequence[Offer], gpus: Sequence[
         lines.append(f"mix-in: {MIX_IN_TOKENS} tokens a row or side of a pair (assumed)")
     return [
         *lines,
-        f"minutes: at an assumed share of the GPU's bf16 peak, {shares}; {START_S:.0f} s to start and all evaluations "
-        f"included; a long stage compiles its layers and takes about {1 - EAGER:.0%} less",
+        f"layers: compiled where that saves more than the {COMPILE_S:.0f} s it takes, as the trainer decides it: "
+        + "; ".join(_compiled_on(at, stage, offers) for at, stage in enumerate(stages)),
+        f"minutes: passes at a share of the GPU's bf16 peak, {', '.join(map(_shares, stages))}; {STEP_S:g} s a step, "
+        f"{START_S:.0f} s to start, compiling and all evaluations come on top",
         f"dollars: low offers of {PRICES_DATED}, as examples; yours: --gpu-price NAME=USD, for an hour",
     ]
+
+
+def _compiled_on(at: int, stage: Stage, offers: Sequence[Offer]) -> str:
+    """On which of the GPUs that hold it a stage compiles its layers."""
+    held = [it for offer in offers if not offer.gpu.refusal and (it := offer.forecasts[at])]
+    compiled, eager = ([it.gpu.name for it in held if it.compiled is wanted] for wanted in (True, False))
+    if not compiled or not eager:
+        return f"{stage.section} on {'all' if compiled else 'none'}"
+    few = len(compiled) <= len(eager)
+    return f"{stage.section} on {'' if few else 'all but '}{', '.join(compiled if few else eager)}"
+
+
+def _shares(stage: Stage) -> str:
+    compiled, eager = (
+        share_of_peak(stage.section, replace(stage.load(1), compiled=compiled)) for compiled in (True, False)
+    )
+    return f"{stage.section} {compiled:.0%} compiled and {eager:.0%} not"
 
 
 def _cpu_lines(stages: Sequence[Stage]) -> list[str]:

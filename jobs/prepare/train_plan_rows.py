@@ -16,6 +16,7 @@ from jobs.common.flops import causal_context
 from jobs.common.jsonl import read_records
 from jobs.common.records import PreferencePair, SftExample
 from jobs.common.settings import DpoSettings, SftSettings
+from jobs.common.speed import Amount
 from jobs.common.stage import RunContext
 
 Section = Literal["sft", "dpo"]
@@ -72,6 +73,11 @@ class Rows:
     def mean(self) -> float:
         """Positions of a row, on average."""
         return fmean(length.positions for length in self.lengths)
+
+    @property
+    def amount(self) -> Amount:
+        """Rows and tokens as the trainer counts them before it lays a pair's prompt down once."""
+        return Amount(len(self.lengths), sum(it.prompt * len(it.answers) + sum(it.answers) for it in self.lengths))
 
     @property
     def scored_share(self) -> float:

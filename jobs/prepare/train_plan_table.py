@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs.common.fitting import device_bytes
 from jobs.common.gpus import Gpu
-from jobs.common.memory import GIB, device_bytes, peak_bytes
+from jobs.common.memory import GIB, peak_bytes
 from jobs.prepare.train_plan_cost import Forecast, Stage, forecast, smallest
 
 NAME_WIDTH, MEMORY_WIDTH, MONEY_WIDTH = 17, 6, 9

@@ -12,7 +12,7 @@ from jobs.common.context import RunContext
 from jobs.common.data_stage import data_folder, data_stage
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.jsonl import read_json, sha256_file
-from jobs.common.stage import finished_manifest
+from jobs.common.manifest import finished_manifest
 
 TABLES = ("train_sft", "test_sft", "train_prefs", "test_prefs")
 """Parquet files of a data stage, without their ending."""

@@ -13,7 +13,7 @@ from jobs.common.data_stage import data_stage
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fetched import FetchedStudent, load_fetched
 from jobs.common.jsonl import read_json, sha256_file
-from jobs.common.stage import finished_manifest
+from jobs.common.manifest import finished_manifest
 from jobs.publish.evidence import constitution_sha256
 
 Manifest = Mapping[str, Any]

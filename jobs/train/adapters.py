@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.common.errors import DataError
+from jobs.common.errors import ConfigError, DataError
 from jobs.common.jsonl import read_json, whole_folder, write_json
 from jobs.common.settings import LoraSettings
+from jobs.common.stage import RunContext
+from jobs.train.divided import is_divided, part_of, whole
 from jobs.train.student import Student
+from jobs.train.targets import wrong_target
 
 POLICY, REFERENCE = "default", "ref"
 """PEFT's name of the adapter that is trained, and TRL's name of the frozen copy."""
@@ -17,11 +21,31 @@ POLICY, REFERENCE = "default", "ref"
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
+@dataclass(frozen=True)
+class Saved:
+    """The adapter that a finished stage left."""
+
+    folder: Path
+    again: str
+    """The command that trains it anew; for messages."""
+
+
+def adapter_of(context: RunContext, stage: str) -> Saved:
+    """Where a stage leaves its adapter."""
+    return Saved(context.folder / stage / "adapter", context.command(stage, "--redo"))
+
+
 def new_adapter(model: Any, settings: LoraSettings, seed: int) -> Any:
-    """The model with a fresh adapter; the same seed gives the same start, with 4-bit weights or not."""
+    """The model with a fresh adapter; the same seed gives the same start, with 4-bit weights or not.
+
+    Raises:
+        ConfigError: the adapter would be on other layers than the decoder's linear ones.
+    """
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
+    if fault := wrong_target(model, settings.target_modules):
+        raise ConfigError(f"{fault} Correct the recipe and run sft again with --redo.")
     set_seed(seed)
     lora = LoraConfig(
         r=settings.rank,
@@ -34,7 +58,7 @@ def new_adapter(model: Any, settings: LoraSettings, seed: int) -> Any:
     return get_peft_model(model, lora)
 
 
-def load_adapter(model: Any, folder: Path, student: Student, name: str = POLICY, trainable: bool = False) -> Any:
+def load_adapter(model: Any, saved: Saved, student: Student, name: str = POLICY, trainable: bool = False) -> Any:
     """The model with a saved adapter.
 
     Raises:
@@ -43,34 +67,32 @@ def load_adapter(model: Any, folder: Path, student: Student, name: str = POLICY,
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    check_base(folder, student)
+    check_base(saved, student)
     try:
         if isinstance(model, PeftModel):
-            model.load_adapter(folder, adapter_name=name, is_trainable=trainable)
+            model.load_adapter(saved.folder, adapter_name=name, is_trainable=trainable)
             return model
-        return PeftModel.from_pretrained(model, folder, adapter_name=name, is_trainable=trainable)
+        return PeftModel.from_pretrained(model, saved.folder, adapter_name=name, is_trainable=trainable)
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"{folder} does not fit {student.name}: {first}. Run: cai {folder.parent.name} --redo"
-        ) from error
+        raise DataError(f"{saved.folder} does not fit {student.name}: {first}. Run: {saved.again}") from error
 
 
-def check_base(folder: Path, student: Student) -> None:
+def check_base(saved: Saved, student: Student) -> None:
     """Refuse an adapter of another base.
 
     Raises:
         DataError: its configuration is missing or names another base or revision.
     """
-    path = folder / "adapter_config.json"
+    path = saved.folder / "adapter_config.json"
     if not path.exists():
-        raise DataError(f"{path} does not exist. Run: cai {folder.parent.name} --redo")
+        raise DataError(f"{path} does not exist. Run: {saved.again}")
     config = read_json(path)
     found = (config.get("base_model_name_or_path"), config.get("revision"))
     if found != (student.name, student.revision):
         raise DataError(
             f"{path}: the adapter's base is {found[0]} ({str(found[1])[:12]}), the student is {student.name} "
-            f"({student.revision[:12]}). Run: cai {folder.parent.name} --redo"
+            f"({student.revision[:12]}). Run: {saved.again}"
         )
 
 
@@ -86,9 +108,13 @@ def snapshot(model: Any, name: str = POLICY) -> dict[str, Any]:
 
 
 def restore(model: Any, values: dict[str, Any]) -> None:
-    """Put a snapshot back, in fp32."""
+    """Put whole values back, in fp32; where processes hold parts of them, each takes its own."""
     for name, parameter in weights(model).items():
-        parameter.data = values[name].to(parameter.device).clone()
+        value = values[name].to(parameter.device)
+        if is_divided(parameter):
+            parameter.detach().copy_(part_of(value, parameter))
+        else:
+            parameter.data = value.clone()
 
 
 def saved_weights(folder: Path) -> dict[str, Any]:
@@ -100,10 +126,7 @@ def saved_weights(folder: Path) -> dict[str, Any]:
 
 def load_values(model: Any, checkpoint: Path) -> None:
     """Put a checkpoint's policy into the model without going on with training."""
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"), adapter_name=POLICY)
+    restore(model, saved_weights(checkpoint))
 
 
 def trainable_parameters(model: Any) -> int:
@@ -113,11 +136,7 @@ def trainable_parameters(model: Any) -> int:
 
 def whole_values(model: Any) -> dict[str, Any]:
     """The policy's values by PEFT's names, put together where processes hold parts of them (FSDP); all must call it."""
-    return {
-        name: value.full_tensor() if hasattr(value, "full_tensor") else value
-        for name, value in model.state_dict().items()
-        if f".{POLICY}." in name
-    }
+    return {name: whole(value) for name, value in model.state_dict().items() if f".{POLICY}." in name}
 
 
 def save_adapter(model: Any, tokenizer: Any, student: Student, folder: Path) -> list[Path]:

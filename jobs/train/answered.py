@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobs.common.held_out import Response
 from jobs.common.jsonl import read_records
-from jobs.common.records import Response
 
 
 @dataclass

@@ -6,7 +6,8 @@ from typing import Any
 
 from jobs.common.console import say
 from jobs.common.flops import causal_context
-from jobs.common.memory import Load, shape_of
+from jobs.common.memory import Load
+from jobs.common.model_shape import shape_of
 from jobs.common.predicted import Ran, predicted_beside_real
 from jobs.train.device import Device
 from jobs.train.history import tokens_seen
@@ -45,6 +46,7 @@ def beside(trainer: Any, trained: Trained, device: Device) -> dict[str, Any]:
         load,
         context=causal_context(steps.sizes),
         positions=round(tokens * positions / sum(steps.tokens)),  # a pair's prompt may be laid down once
+        steps=trainer.state.global_step - (trained.resumed_from or 0),
         train_s=trained.train_s,
         device_name=device.name,
         peak_bytes=gpu_memory_bytes(),

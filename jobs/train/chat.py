@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.common.console import say
-from jobs.common.records import System
-from jobs.common.stage import RunContext, finished_manifest
+from jobs.common.held_out import System
+from jobs.common.manifest import finished_manifest
+from jobs.common.stage import RunContext
 from jobs.train.device import libraries
 from jobs.train.examples import Messages, encode, said
 from jobs.train.page import SYSTEMS

@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, get_args
 
+from jobs.common.chat_tokens import TURN_TOKENS
 from jobs.common.errors import ConfigError
 from jobs.common.settings import StudentSettings
 
@@ -19,8 +20,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 NAMES: tuple[str, ...] = get_args(StudentSettings.model_fields["chat_template"].annotation)
 """`student.chat_template` can be one of these."""
 
-TURN_TOKENS = {"chatml": ("<|im_start|>", "<|im_end|>"), "mistral": (), "zephyr": ()}
-"""Tokens a template writes literally; each must be one token of the vocabulary. Zephyr's `<|user|>` is plain text."""
 NAMED_TOKENS = {"chatml": (), "mistral": ("bos_token", "eos_token"), "zephyr": ("eos_token",)}
 """Tokens a template takes from the tokenizer by name."""
 

@@ -17,7 +17,7 @@ from typing import Any
 from jobs.common.console import say
 from jobs.common.errors import DataError
 from jobs.common.jsonl import read_json, sha256_file, sync_folder, write_json
-from jobs.train.chain import MANIFEST, Link, add_link, link_of, marked, read_links
+from jobs.train.chain import MANIFEST, Link, add_link, link_of, marked, mend_chain, read_links, restore_link
 
 CHECKPOINTS = "checkpoints"
 """Folder of a stage that holds them."""
@@ -56,7 +56,11 @@ def seal_checkpoint(folder: Path) -> None:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; on the way half-written ones are removed and damaged ones moved aside, by name."""
+    """The newest whole checkpoint; on the way half-written ones are removed and damaged ones moved aside, by name.
+
+    A damaged chain is mended first, by name too: it takes no part in the choice.
+    """
+    mend_chain(folder.parent)
     for path in _newest_first(folder):
         if not _sealed(path):
             shutil.rmtree(path)
@@ -85,10 +89,12 @@ def kept_checkpoints(stage: Path) -> list[Path]:
 
 
 def keep_for_verify(stage: Path) -> None:
-    """Called when the stage is finished: the two newest checkpoints stay for `cai verify`.
+    """Called when all that is missing of the stage is its manifest: the two newest checkpoints stay for `cai verify`.
 
-    Damaged ones go, and so do those of earlier outputs that `--redo` moved aside.
+    Older ones, which a kill may have left half-removed, and damaged ones go, and so do those of earlier outputs that
+    `--redo` moved aside.
     """
+    _keep_newest(stage / CHECKPOINTS)
     for damaged in (stage / CHECKPOINTS).glob("damaged-*"):
         shutil.rmtree(damaged)
     for replaced in stage.parent.glob(f"{stage.name}.replaced-*"):
@@ -119,13 +125,14 @@ def checkpoint_fault(checkpoint: Path) -> str | None:
 
 
 def _go_on_from(checkpoint: Path) -> None:
-    """Name what the resume supersedes; a link lost between seal and chain is written now."""
+    """Name what the resume supersedes; links lost between seal and chain, or with the chain, are written now."""
     stage = checkpoint.parent.parent
+    for path in reversed(kept_checkpoints(stage)):
+        known = sha256_file(path / MANIFEST) in [link["sha256"] for link in read_links(stage)]
+        if not known and checkpoint_fault(path) is None:
+            restore_link(stage, link_of(path))
     links, link = read_links(stage), link_of(checkpoint)
     hashes = [one["sha256"] for one in links]
-    if link["sha256"] not in hashes:
-        add_link(stage, link)
-        return
     for later in links[len(hashes) - hashes[::-1].index(link["sha256"]) :]:
         say(f"The checkpoint of step {later['step']} is superseded by the resume from step {link['step']}")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.common.console import say
 from jobs.common.errors import ConfigError, DataError
+from jobs.common.fetched import dequantised
 from jobs.common.jsonl import sha256_file, sync_folder
 
 LAYER_NAMES = {
@@ -33,22 +34,28 @@ OUTER_NAMES = {
 }
 
 
-def dequantized_folder(gguf: Path, name: str, models: Path) -> Path:
+def dequantized_folder(gguf: Path, name: str, models: Path, again: str) -> Path:
     """The folder of the dequantised model, made on first use.
+
+    Args:
+        gguf: the file.
+        name: of the model.
+        models: RUNS/models.
+        again: the command that brings the file anew; for messages.
 
     Raises:
         DataError: the GGUF is missing or damaged.
         ConfigError: its architecture is not llama.
     """
     if not gguf.is_file():
-        raise DataError(f"{gguf} does not exist. Run: cai fetch --redo")
-    target = models / f"{name}-{sha256_file(gguf)[:12]}-dequantised"
+        raise DataError(f"{gguf} does not exist. Run: {again}")
+    target = dequantised(models, name, sha256_file(gguf))
     if (target / "config.json").exists():
         return target
     say(f"Dequantising {gguf.name} once into {target}")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        _write(gguf, temporary)
+        _write(gguf, temporary, again)
         for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -63,14 +70,14 @@ def dequantized_folder(gguf: Path, name: str, models: Path) -> Path:
     return target
 
 
-def _write(gguf: Path, folder: Path) -> None:
+def _write(gguf: Path, folder: Path, again: str) -> None:
     from gguf import GGUFReader
     from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     try:
         reader = GGUFReader(gguf)
     except (ValueError, IndexError) as error:
-        raise DataError(f"{gguf} is damaged: {error}. Run: cai fetch --redo") from error
+        raise DataError(f"{gguf} is damaged: {error}. Run: {again}") from error
     fields = {key: field for key, field in reader.fields.items() if len(field.data) <= 1}
     facts = {key: field.contents() for key, field in fields.items()}
     if facts["general.architecture"] != "llama":

@@ -20,14 +20,14 @@ from jobs.common.stage import OpenStage, Result, RunContext, StagePlan
 from jobs.train import adapters, guards
 from jobs.train.beside import beside
 from jobs.train.checkpoints import chain
-from jobs.train.data import checked_ledger, prepare_data
+from jobs.train.data import checked_ledger, prepare_data, require_rows
 from jobs.train.device import choose_device
 from jobs.train.dpo_setup import REFERENCE, STORE, pair_trainer
-from jobs.train.examples import pair_rows, require_rows
+from jobs.train.examples import pair_rows
 from jobs.train.execution import choose_execution
 from jobs.train.loop import Loop, Trained, measures, run_loop, token_counts
 from jobs.train.margins import alarm, displaced
-from jobs.train.mix_in import mixed_rows
+from jobs.train.mix_in import MixIns
 from jobs.train.setup import Parts, ingredients
 from jobs.train.student import find_student, load_model, load_tokenizer, student_shape
 from jobs.train.together import of_first
@@ -55,23 +55,23 @@ def run(context: RunContext) -> None:
 
 def _train(stage: OpenStage, watch: Any) -> Result:
     context, settings = stage.context, stage.context.recipe.dpo
-    folder, start = data_folder(context), context.folder / "sft" / "adapter"
+    folder, start = data_folder(context), adapters.adapter_of(context, "sft")
     own = pair_rows(read_records(folder / "pairs.jsonl", PreferencePair))
     require_rows(context, own, "pairs.jsonl")
     fetched, ledger = load_fetched(context), checked_ledger(context, own, SECTION)
-    mixed = mixed_rows(context, fetched, SECTION, own, ledger)
     device, student = choose_device(), find_student(context, fetched)
     adapters.check_base(start, student)
     tokenizer = load_tokenizer(student)
     held_out_rows = pair_rows(read_records(folder / "held_out_pairs.jsonl", PreferencePair))
-    data = prepare_data(stage, [*own, *mixed.rows], mixed.refused, held_out_rows, tokenizer)
+    data = prepare_data(stage, own, held_out_rows, MixIns(context, fetched, SECTION, ledger), tokenizer)
     execution = of_first(choose_execution(stage, settings, student_shape(student), device, data.train))
     say(f"dpo: {len(data.train.rows)} pairs, {data.train.tokens} tokens, on {device.name} ({execution.short})")
     base = load_model(student, settings.quantization, device, execution.precision, execution.attention)
     model = adapters.load_adapter(base, start, student, trainable=True)
     trainer, facts = pair_trainer(Parts(stage, model, tokenizer, student, device, execution), data, watch)
     trained = run_loop(Loop(stage, trainer, watch), before=partial(_start, trainer, stage), after=trainer.evaluate)
-    guards.check_reference_kept(trained.before["reference_sha256"], sha256_file(stage.folder / REFERENCE))
+    kept, again = sha256_file(stage.folder / REFERENCE), context.command(SECTION, "--redo")
+    guards.check_reference_kept(trained.before["reference_sha256"], kept, again)
     files = adapters.save_adapter(trainer.model, tokenizer, student, stage.folder / "adapter")
     shown = measures(trained, trainer.model, trainer.keeper.execution) | {
         **_figures(trained, settings),

@@ -80,8 +80,10 @@ def _give_pairs(trainer: Any, parts: Parts, data: Data, watch: Any) -> dict[str,
     how = Passes(trainer.args.device, execution.micro_batch_tokens, share)
     rows = [*data.train.rows, *data.held_out.rows]
     ids = [pair_ids(row, settings.max_length) for row in (*trainer.train_dataset, *(trainer.eval_dataset or ()))]
-    reference = Reference(stage.context.runs / STORE, _key(parts), trainer.model, how, watch, trainer.accelerator)
-    stored = summed(pin(stage.folder / REFERENCE, ids, partial(reference.find, ids)))
+    sft_again, dpo_again = (stage.context.command(name, "--redo") for name in ("sft", "dpo"))
+    store = stage.context.runs / STORE
+    reference = Reference(store, _key(parts), trainer.model, how, watch, trainer.accelerator, sft_again)
+    stored = summed(pin(stage.folder / REFERENCE, ids, partial(reference.find, ids), dpo_again))
     known = [_probability(row) for row in rows]
     smoothing = [pair_smoothing(goal, probability) for probability in known]
     if goal.smoothing is None and all(probability is None for probability in known):

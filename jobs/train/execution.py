@@ -14,12 +14,17 @@ from typing import Any, Literal
 
 from jobs.common.console import say
 from jobs.common.errors import ConfigError, DataError
+from jobs.common.fitting import CONTEXT_BYTES, fit_to
 from jobs.common.jsonl import read_json, write_json
-from jobs.common.memory import CONTEXT_BYTES, GIB, Load, ModelShape, fit_to
+from jobs.common.memory import GIB, Load
+from jobs.common.model_shape import ModelShape
 from jobs.common.settings import DpoSettings, SftSettings
-from jobs.common.stage import OpenStage
-from jobs.train.compiling import can_compile, compile_pays
+from jobs.common.speed import Amount, compile_pays, peak_flops
+from jobs.common.stage import OpenStage, RunContext
+from jobs.train.compiling import can_compile
 from jobs.train.device import Device, choose_precision
+from jobs.train.divided import compiled_line, dividing, processes
+from jobs.train.faults import in_four_bits
 
 FILE = "execution.json"
 ASKED = ("precision", "micro_batch_tokens", "gradient_checkpointing")
@@ -74,12 +79,14 @@ def choose_execution(
     from jobs.train.engine.attention import choose_attention
 
     asked = {name: getattr(settings, name) for name in ASKED}
-    begun = _read(stage.folder)
+    begun = _read(stage)
     if begun and begun["asked"] == asked and begun["execution"].device == device.name:
         found: Execution = begun["execution"]
         choose_attention(device.kind, found.precision)  # registers it
         if found.compiled and not can_compile():
             raise ConfigError(_no_compiler_line(stage))
+        if found.compiled and dividing():
+            raise ConfigError(compiled_line(stage.context, stage.plan.name))
         return found
     precision = _kept(stage, begun["execution"], device) if begun else choose_precision(settings.precision, device)
     load = Load(
@@ -89,9 +96,11 @@ def choose_execution(
         quantization=settings.quantization,
         precision=precision,
         device=device.kind,  # type: ignore[arg-type]
+        divided=processes() if dividing() else 1,
     )
-    pays = device.kind == "cuda" and can_compile()
-    load = replace(load, compiled=pays and compile_pays(stage.plan.name, settings, load, device.name, rows))  # type: ignore[arg-type]
+    amount, peak = Amount(len(rows.rows), rows.tokens), peak_flops(device.name, load)
+    pays = compile_pays(stage.plan.name, settings, load, amount, peak and peak * processes())  # type: ignore[arg-type]
+    load = replace(load, compiled=pays and can_compile() and not dividing())
     tokens, checkpointing = _passes(stage, settings, load)
     attention = choose_attention(device.kind, precision)
     execution = Execution(precision, tokens, checkpointing, attention, load.compiled, device.name)
@@ -153,19 +162,19 @@ def _passes(stage: OpenStage, settings: SftSettings | DpoSettings, load: Load) -
         raise ConfigError(
             f"{section}: {load.shape.parameters / 1e9:.1f} billion parameters and a row of {load.micro_batch_tokens} "
             f"tokens do not fit the {room / GIB:.1f} GiB of this {load.device}. "
-            f"Run: {stage.context.command(section, *_smaller(section, settings))}"
+            f"Run: {_smaller(stage.context, section, settings)}"
         )
     tokens, checkpointing = fitting
     return (tokens if fixed == "auto" else fixed), (checkpointing if wanted == "auto" else wanted)
 
 
-def _smaller(section: str, settings: SftSettings | DpoSettings) -> list[str]:
-    """What to type after the stage to make it take less memory."""
+def _smaller(context: RunContext, section: str, settings: SftSettings | DpoSettings) -> str:
+    """What to run to make the stage take less memory."""
     if settings.gradient_checkpointing is False:
-        return [f"--set {section}.gradient_checkpointing=auto"]  # outside the fingerprint
-    if settings.quantization == "none":
-        return ["--redo", f"--set {section}.quantization=nf4"]
-    return ["--redo", f"--set {section}.max_length={max(1, settings.max_length // 2)}"]
+        return context.command(section, f"--set {section}.gradient_checkpointing=auto")  # outside the fingerprint
+    if settings.quantization == "none" and not dividing():
+        return in_four_bits(context, section)
+    return context.command(section, "--redo", f"--set {section}.max_length={max(1, settings.max_length // 2)}")
 
 
 def _no_compiler_line(stage: OpenStage) -> str:
@@ -177,12 +186,13 @@ def _no_compiler_line(stage: OpenStage) -> str:
     )
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
-    path = folder / FILE
+def _read(stage: OpenStage) -> dict[str, Any] | None:
+    path = stage.folder / FILE
     if not path.exists():
         return None
     found = read_json(path)
     try:
         return {"asked": found.pop("asked"), "execution": Execution(**found)}
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({error}). Run: cai {folder.name} --redo") from error
+        again = stage.context.command(stage.plan.name, "--redo")
+        raise DataError(f"{path} is damaged ({error}). Run: {again}") from error

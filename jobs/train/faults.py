@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
+from jobs.common.context import COMMANDS, RunContext
 from jobs.common.errors import ConfigError, JobError, StoppedError
 from jobs.train.checkpoints import kept_checkpoints, step_of
 
@@ -60,7 +61,12 @@ def known_fault(error: Exception, section: str, run: str, stage: Path | None) ->
                 f"{section}: a worker process died ({line}), most often for lack of memory or /dev/shm. {go_on}"
             ),
         ),
-        (NO_KERNEL, lambda line: ConfigError(f"{section}: this torch does not fit the GPU ({line}). Run: cai doctor")),
+        (
+            NO_KERNEL,
+            lambda line: ConfigError(
+                f"{section}: this torch does not fit the GPU ({line}). Run: cai doctor --run {run}"
+            ),
+        ),
         (GPU_LOST, lambda line: StoppedError(f"{section}: the GPU failed ({line}). {go_on} {_again(section)}")),
     )
     for words, answer in answers:
@@ -82,7 +88,7 @@ def _line_with(words: tuple[str, ...], text: str) -> str | None:
 
 
 def _go_on(section: str, run: str, stage: Path | None) -> str:
-    same = f"Run the same command to go on (cai {section} --run {run})"
+    same = f"Run the same command to go on (cai {COMMANDS.get(section, section)} --run {run})"
     if stage is None:
         return f"{same}."
     kept = kept_checkpoints(stage)
@@ -106,7 +112,13 @@ def _memory_advice(section: str, run: str) -> str:
     if section in {"sft", "dpo"}:
         return (
             f"Go on with less: cai {section} --run {run} --set {section}.gradient_checkpointing=true, or a lower "
-            f"{section}.micro_batch_tokens. If a single row does not fit: {section}.quantization=nf4 or a lower "
-            f"{section}.max_length, with --redo. `cai plan` shows what fits."
+            f"{section}.micro_batch_tokens. If a single row does not fit: a lower {section}.max_length with --redo, or "
+            "sft.quantization=nf4 and dpo.quantization=nf4 from sft on. `cai plan` shows what fits."
         )
     return f"Free memory, or use the CPU: CUDA_VISIBLE_DEVICES= cai {section} --run {run}"
+
+
+def in_four_bits(context: RunContext, section: str) -> str:
+    """What to run to hold the frozen weights in 4 bits: from sft on, since dpo goes on from its model."""
+    command = context.command("sft", "--redo", "--set sft.quantization=nf4 --set dpo.quantization=nf4")
+    return command if section == "sft" else f"{command}, then dpo with the same options"

@@ -14,8 +14,9 @@ from typing import Any
 from jobs.common.console import say
 from jobs.common.errors import ConfigError
 from jobs.common.stage import OpenStage
+from jobs.train.divided import dividing
 from jobs.train.execution import Execution, write_execution
-from jobs.train.faults import NO_MEMORY
+from jobs.train.faults import NO_MEMORY, in_four_bits
 
 
 def ran_out(error: BaseException) -> bool:
@@ -33,6 +34,8 @@ class Keeper:
     """Positions of every row in the pass that runs now."""
     heaviest: int = 0
     """Positions of the largest pass that ran so far."""
+    lowered: bool = False
+    """Whether execution.json says more than fits by now."""
 
     @property
     def capacity(self) -> int:
@@ -72,8 +75,17 @@ class Keeper:
             how = "going on with gradient checkpointing"
         else:
             raise ConfigError(self._no_room_line(positions))
-        write_execution(self.stage.folder, self.execution)
+        self.lowered = True
         say(f"{self.stage.plan.name}: out of memory in a forward pass of {positions} tokens; {how}, same rows per step")
+
+    def settle(self) -> None:
+        """Write down what memory came to, with the checkpoint of the step that found out.
+
+        A resume from an earlier checkpoint takes the steps up to there in the passes they were taken in.
+        """
+        if self.lowered:
+            write_execution(self.stage.folder, self.execution)
+            self.lowered = False
 
     def poisoned_line(self, step: int, loss: float, rows: Sequence[str]) -> str:
         """What to say when the step after `step` gives a loss or gradient that is no number."""
@@ -91,15 +103,16 @@ class Keeper:
 
     def _no_room_line(self, positions: int) -> str:
         section, context = self.stage.plan.name, self.stage.context
-        changes = ["--redo", f"--set {section}.max_length={max(1, self._settings.max_length // 2)}"]
-        if not self.execution.gradient_checkpointing:
-            changes = [f"--set {section}.gradient_checkpointing=auto"]  # goes on from the newest checkpoint
-        elif self._settings.quantization == "none":
-            changes = ["--redo", f"--set {section}.quantization=nf4"]
+        shorter = f"--set {section}.max_length={max(1, self._settings.max_length // 2)}"
+        advice = context.command(section, "--redo", shorter)
+        if not self.execution.gradient_checkpointing:  # goes on from the newest checkpoint
+            advice = context.command(section, f"--set {section}.gradient_checkpointing=auto")
+        elif self._settings.quantization == "none" and not dividing():
+            advice = in_four_bits(context, section)
         state = "with" if self.execution.gradient_checkpointing else "without"
         return (
             f"{section}: a single row of {positions} tokens does not fit the memory of {self.execution.device}, "
-            f"{state} gradient checkpointing. Run: {context.command(section, *changes)}"
+            f"{state} gradient checkpointing. Run: {advice}"
         )
 
 

@@ -11,15 +11,21 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from types import FrameType
+from typing import Any
+
+import yaml
+
+from jobs.common.errors import ConfigError
 
 GRACE_S = 60.0
 """How long the others may take to end once one has failed: they notice at their next exchange."""
 POLL_S = 0.1
+HOST = "127.0.0.1"
+INSTEAD = "Take recipes/accelerate/ddp.yaml or fsdp.yaml and set num_processes."
 
 
 def main(arguments: list[str]) -> int:
@@ -33,9 +39,14 @@ def main(arguments: list[str]) -> int:
         why = f"{arguments[0]} does not exist. " if lost else ""
         print(f"{why}Usage: python -m jobs.train.launch CONFIG.yaml sft|dpo [OPTION]...", file=sys.stderr)
         return 2
-    environment, count = _environment(arguments[0])
+    try:
+        environment, count = _environment(arguments[0])
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    store = _meeting_place()
     environment |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    environment |= {"MASTER_ADDR": HOST, "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     asked: list[int] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -51,32 +62,46 @@ def main(arguments: list[str]) -> int:
 
 
 def _environment(config: str) -> tuple[dict[str, str], int]:
-    """Accelerate's own variables for this configuration, and the number of processes."""
+    """Accelerate's own variables for this configuration, and the number of processes.
+
+    Raises:
+        ConfigError: accelerate cannot read it, or it asks for no process.
+    """
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_multi_gpu_env
 
     given = launch_command_parser().parse_args(["--config_file", config, "-m", "jobs"])
-    given, _, _ = _validate_launch_command(given)
     threads = os.environ.get("OMP_NUM_THREADS")
-    found: dict[str, str] = prepare_multi_gpu_env(given)
+    try:
+        given, _, _ = _validate_launch_command(given)
+        found: dict[str, str] = prepare_multi_gpu_env(given)
+        count = int(given.num_processes)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise ConfigError(f"{config}: accelerate cannot use it ({why[:200]}). {INSTEAD}") from error
+    if count < 1:
+        raise ConfigError(f"{config}: num_processes is {count}, expected 1 or more. {INSTEAD}")
     if threads:
         found["OMP_NUM_THREADS"] = threads
-    return found, int(given.num_processes)
+    return found, count
+
+
+def _meeting_place() -> Any:
+    """Where the processes find each other, on a port that is ours as long as this lives, as torchrun has it."""
+    import torch.distributed
+
+    return torch.distributed.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
 
 
 def _start(command: list[str], environment: dict[str, str], rank: int) -> subprocess.Popen[bytes]:
-    # In a session of its own: Ctrl-C in a terminal reaches it once, through us.
+    # In a session of its own: Ctrl-C in a terminal reaches it once, through us. Stages speak on stderr; stdout would be
+    # Gloo's, which tells how many it met.
     return subprocess.Popen(
         [sys.executable, "-m", "jobs", *command],
         env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _wait(children: list[subprocess.Popen[bytes]], asked: list[int]) -> int:

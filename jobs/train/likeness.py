@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.common.data_stage import data_folder
+from jobs.common.held_out import HeldOutPrompt
 from jobs.common.jsonl import read_records
-from jobs.common.records import HeldOutPrompt, SftExample
+from jobs.common.records import SftExample
 from jobs.common.stage import RunContext
 from jobs.train.answers import Sampling, answer_batches
 from jobs.train.examples import encode, said

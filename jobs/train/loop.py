@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.console import StageProgress, say
-from jobs.common.errors import StoppedError
+from jobs.common.errors import DataError, StoppedError
 from jobs.common.jsonl import read_json, write_json
 from jobs.common.settings import DpoSettings, SftSettings
 from jobs.common.stage import OpenStage
 from jobs.train import adapters, checkpoints
 from jobs.train.data import Data
+from jobs.train.divided import held_share, processes
 from jobs.train.execution import Execution
 from jobs.train.history import History, first_and_last_loss, held_out_losses, tokens_seen
 from jobs.train.logged import cut_log
 from jobs.train.stopping import StopFlag
-from jobs.train.together import is_first, of_first, processes
+from jobs.train.together import is_first, of_first
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,8 @@ def _run(loop: Loop, before: Callable[[], dict[str, Any]], after: Callable[[], d
     checkpoint = of_first(newest)
     step = checkpoints.step_of(checkpoint) if checkpoint else None
     cut_log(stage.folder / "log.jsonl", step or 0)
-    figures = stage.folder / "before.json"
-    if not figures.exists():
-        write_json(figures, before())
+    measured = _measured(stage.folder / "before.json", before)
     set_seed(stage.context.recipe.seed)  # evaluation may have drawn numbers
-    began = time.monotonic()
     if checkpoint:
         say(f"{stage.plan.name}: going on from step {step} ({checkpoint})")
     if checkpoint and _is_last(checkpoint):
@@ -98,11 +95,21 @@ def _run(loop: Loop, before: Callable[[], dict[str, Any]], after: Callable[[], d
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    train_s = time.monotonic() - began
     loop.watch.heed()
-    trained = Trained(read_json(figures), after(), list(trainer.state.log_history), step, train_s)
+    trained = Trained(measured, after(), list(trainer.state.log_history), step, trainer.train_s)
     cut_log(stage.folder / "log.jsonl", int(trainer.state.global_step))
     return trained
+
+
+def _measured(path: Path, before: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is measured before the first step, read back on resume; measured again where the file is damaged."""
+    if path.exists():
+        try:
+            return read_json(path)
+        except DataError as error:
+            say(f"{error} It is measured again.")
+    write_json(path, before())
+    return read_json(path)
 
 
 def measures(trained: Trained, model: Any, execution: Execution) -> dict[str, Any]:
@@ -126,6 +133,7 @@ def measures(trained: Trained, model: Any, execution: Execution) -> dict[str, An
         "adapter_dtype": "float32",
         "execution": execution.figures,
         "processes": processes(),
+        "weights_share": round(held_share(model), 3),
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from jobs.common.flops import Work, causal_context
 from jobs.common.gpus import find_gpu
 from jobs.common.live import WINDOW_S, Training
-from jobs.common.memory import shape_of
+from jobs.common.model_shape import shape_of
 from jobs.train.execution import Execution
 from jobs.train.shares import Steps
 

@@ -14,53 +14,85 @@ from jobs.common.fetched import Fetched, mix_in_key, resolve
 from jobs.common.jsonl import sha256_file
 from jobs.common.ledger import Ledger
 from jobs.common.records import Dropped
-from jobs.common.settings import MixInSettings
+from jobs.common.settings import DpoSettings, MixInSettings, SftSettings
 from jobs.common.stage import RunContext
 from jobs.common.table_files import NotJson, records, row_numbers
-from jobs.train.examples import Messages, Row, said, user_texts
+from jobs.train.examples import Messages, Row, user_texts
+from jobs.train.fitted import Fitted, Measured, gathered, measured
+
+MOST_DRAWN = 10_000
+"""Most rows drawn at once in place of others; a pass over the file brings them all."""
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """Rows of the mix-ins of one stage."""
+class MixIns:
+    """What the mix-ins of one stage are drawn from."""
 
-    rows: list[Row]
-    refused: list[Dropped]
-    """Rows that were drawn and must not be trained; others were drawn in their place."""
+    context: RunContext
+    fetched: Fetched
+    section: str
+    """`sft` or `dpo`."""
+    ledger: Ledger
+    """The run's own prompts: the held-out ones are not trained."""
+
+    @property
+    def settings(self) -> SftSettings | DpoSettings:
+        """The section's settings."""
+        found: SftSettings | DpoSettings = getattr(self.context.recipe, self.section)
+        return found
 
 
-ANSWERS = {"sft": ("completion",), "dpo": ("chosen", "rejected")}
+def mixed_rows(mix_ins: MixIns, own: int, tokenizer: Any) -> Fitted:
+    """Rows of every mix-in of a section: `weight` times as many as our own, drawn with the seed and measured.
 
+    For a row that cannot be trained (it does not fit, has a held-out prompt or nearly so, no answer, or the same answer
+    on both sides) another is drawn.
 
-def mixed_rows(context: RunContext, fetched: Fetched, section: str, own: Sequence[Row], ledger: Ledger) -> Mixed:
-    """Rows of every mix-in of a section: `weight` times as many as our own, drawn with the seed.
-
-    A row with a held-out prompt (or nearly so), an empty answer, or the same answer on both sides is drawn again.
+    Args:
+        mix_ins: where they come from.
+        own: how many rows of our own are trained.
+        tokenizer: the student's.
 
     Raises:
-        ConfigError: a test split, or a mix-in that fetch did not bring.
+        ConfigError: a mix-in that fetch did not bring.
         DataError: a file is damaged, or a row has none of the known shapes.
     """
-    rows: list[Row] = []
-    refused: list[Dropped] = []
-    for settings in getattr(context.recipe, section).mix_in:
-        path, wanted = _file(context, fetched, settings), round(settings.weight * len(own))
-        left = _shuffled(path, settings, context.recipe.seed)
-        taken: list[Row] = []
-        while left and len(taken) < wanted:
-            drawn, left = left[: wanted - len(taken)], left[wanted - len(taken) :]
-            found = read_rows(path, section, settings, drawn)
-            faults = [_fault(row, ledger) for row in found]
-            refused += [fault for fault in faults if fault]
-            taken += [row for row, fault in zip(found, faults, strict=True) if fault is None]
-        if len(taken) < wanted:
-            say(f"mix_in {settings.dataset}: {wanted} rows wanted (weight {settings.weight}), all {len(taken)} taken")
-        rows += taken
-    return Mixed(rows, refused)
+    found: list[Measured | Dropped] = []
+    for settings in mix_ins.settings.mix_in:
+        wanted = round(settings.weight * own)
+        drawn = _drawn(mix_ins, settings, wanted, tokenizer)
+        if (taken := _count(drawn)) < wanted:
+            lacking = f"{wanted} rows wanted (weight {settings.weight:g}), {taken} of its {len(drawn)} can be trained"
+            say(f"mix_in {settings.dataset} ({settings.split}): {lacking}")
+        found += drawn
+    return gathered(found)
 
 
-def read_rows(path: Path, section: str, settings: MixInSettings, numbers: Sequence[int]) -> list[Row]:
-    """The rows of one file with these numbers (from 1), in that order, in the shape a section trains on."""
+def _drawn(mix_ins: MixIns, settings: MixInSettings, wanted: int, tokenizer: Any) -> list[Measured | Dropped]:
+    """Rows one after another, until as many as wanted can be trained."""
+    path = _file(mix_ins, settings)
+    left = _shuffled(path, settings, mix_ins.context.recipe.seed)
+    found: list[Measured | Dropped] = []
+    while left and (missing := wanted - _count(found)) > 0:
+        size = max(missing, min(len(found), MOST_DRAWN))  # growing, so that few passes over the file are enough
+        drawn, left = left[:size], left[size:]
+        for row in read_rows(path, mix_ins.section, settings, drawn):
+            found.append(row if isinstance(row, Dropped) else _checked(row, mix_ins, tokenizer))
+            missing -= isinstance(found[-1], Measured)
+            if not missing:
+                return found
+    return found
+
+
+def _count(found: Sequence[Measured | Dropped]) -> int:
+    return sum(isinstance(it, Measured) for it in found)
+
+
+def read_rows(path: Path, section: str, settings: MixInSettings, numbers: Sequence[int]) -> list[Row | Dropped]:
+    """The rows of one file with these numbers (from 1), in that order, in the shape a section trains on.
+
+    A conversation ends at its last answer; without any answer it is dropped.
+    """
     found = {
         number: _row(record, f"mix_in:{settings.dataset}:{number}", section, f"{path}:{number}")
         for number, record in records(path, set(numbers))
@@ -73,23 +105,22 @@ def _shuffled(path: Path, settings: MixInSettings, seed: int) -> list[int]:
     return random.Random(f"{seed}:{settings.dataset}:{settings.split}").sample(numbers, len(numbers))
 
 
-def _fault(row: Row, ledger: Ledger) -> Dropped | None:
-    answers = [answer[-1]["content"].strip() for answer in row.answers.values()]
+def _checked(row: Row, mix_ins: MixIns, tokenizer: Any) -> Measured | Dropped:
+    given = [turn for answer in row.answers.values() for turn in answer]
+    answers = [turn["content"] for turn in given if turn["role"] == "assistant"]
     if not all(answers):
         return row.drop("empty_answer", "an answer without text")
-    if len(answers) == 2 and answers[0] == answers[1]:
+    if len(row.answers) == 2 and answers[0] == answers[1]:
         return row.drop("same_answer", "chosen and rejected are the same text")
-    hit = ledger.held_out_hit(user_texts(row.prompt))
-    return row.drop("held_out_prompt", f"its prompt {hit}") if hit else None
+    if hit := mix_ins.ledger.held_out_hit(user_texts(row.prompt + given)):
+        return row.drop("held_out_prompt", f"its prompt {hit}")
+    return measured(row, tokenizer, mix_ins.settings.max_length)
 
 
-def _file(context: RunContext, fetched: Fetched, settings: MixInSettings) -> Path:
-    if "test" in settings.split:
-        raise ConfigError(
-            f"mix_in {settings.dataset}: split {settings.split!r} is a test split; training on it is refused."
-        )
+def _file(mix_ins: MixIns, settings: MixInSettings) -> Path:
+    context = mix_ins.context
     again = f"Run: {context.command('fetch', '--redo')}"
-    found = fetched.mix_in.get(mix_in_key(settings.dataset, settings.revision, settings.split))
+    found = mix_ins.fetched.mix_in.get(mix_in_key(settings.dataset, settings.revision, settings.split))
     if found is None:
         raise ConfigError(f"mix_in {settings.dataset} ({settings.split}) was not fetched. {again}")
     path = resolve(context.runs, found.path)
@@ -98,34 +129,58 @@ def _file(context: RunContext, fetched: Fetched, settings: MixInSettings) -> Pat
     return path
 
 
-def _row(record: Any, row_id: str, section: str, where: str) -> Row:
+def _row(record: Any, row_id: str, section: str, where: str) -> Row | Dropped:
     if isinstance(record, NotJson):
         raise DataError(f"{where}: not JSON ({record.why}).")
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected an object, found {type(record).__name__}.")
-    names = ANSWERS[section]
-    if section == "sft" and record.get("messages"):
-        conversation = _messages(record["messages"], "user", where)
-        prompt, answers = conversation[:-1], {"completion": conversation[-1:]}
-    elif all(record.get(name) for name in names):
-        prompt = _messages(record.get("prompt") or [], "user", where)
-        answers = {name: _messages(record[name], "assistant", where) for name in names}
-        if not prompt or any(len(answer) > 1 for answer in answers.values()):
-            # Whole conversations on both sides: what comes before the last turn is the prompt.
-            prompt = answers[names[0]][:-1]
-            answers = {name: answer[-1:] for name, answer in answers.items()}
-    else:
-        shapes = "messages, or prompt and completion" if section == "sft" else "prompt, chosen and rejected"
-        raise DataError(f"{where}: a mix-in row for {section} needs {shapes}; found {', '.join(sorted(record))}.")
-    if not prompt or any(answer[-1]["role"] != "assistant" for answer in answers.values()):
-        raise DataError(f"{where}: the last message must be the assistant's, after at least one other.")
-    return Row(row_id, "mix_in", prompt, answers, record)
+    prompt, answers = _conversation(record, where) if section == "sft" else _sides(record, where)
+    row = Row(row_id, "mix_in", prompt, answers, record)
+    if not prompt or any([turn["role"] for turn in answer][-1:] != ["assistant"] for answer in answers.values()):
+        return row.drop("no_answer", "no message of the assistant ends it, after at least one other")
+    return row
+
+
+def _conversation(record: dict[str, Any], where: str) -> tuple[Messages, dict[str, Messages]]:
+    """A conversation up to its last answer: what comes before its first answer, and what comes after."""
+    if not ("messages" in record or {"prompt", "completion"} <= record.keys()):
+        raise _strange(record, "sft", "messages, or prompt and completion", where)
+    turns = _messages(record.get("messages") or [], "user", where)
+    if not turns:
+        turns = _messages(record.get("completion") or [], "assistant", where)
+        if not turns or turns[0]["role"] == "assistant":  # no whole conversation
+            turns = _messages(record.get("prompt") or [], "user", where) + turns
+    answered = [at for at, turn in enumerate(turns) if at > 0 and turn["role"] == "assistant"]
+    first, end = (answered[0], answered[-1] + 1) if answered else (0, 0)
+    return turns[:first], {"completion": turns[first:end]}
+
+
+def _sides(record: dict[str, Any], where: str) -> tuple[Messages, dict[str, Messages]]:
+    """Prompt and both answers of a pair; of whole conversations, what comes before the last turn is the prompt."""
+    names = ("chosen", "rejected")
+    if not set(names) <= record.keys():
+        raise _strange(record, "dpo", "prompt, chosen and rejected", where)
+    prompt = _messages(record.get("prompt") or [], "user", where)
+    answers = {name: _messages(record[name] or [], "assistant", where) for name in names}
+    if not prompt or any(len(answer) > 1 for answer in answers.values()):
+        prompt = answers["chosen"][:-1]
+        answers = {name: answer[-1:] for name, answer in answers.items()}
+    return prompt, answers
+
+
+def _strange(record: dict[str, Any], section: str, shapes: str, where: str) -> DataError:
+    return DataError(f"{where}: a mix-in row for {section} needs {shapes}; found {', '.join(sorted(record))}.")
 
 
 def _messages(value: Any, role: str, where: str) -> Messages:
     if isinstance(value, str):
-        return said(role, value)
+        return [_message(role, value)]
     try:
-        return [{"role": str(message["role"]), "content": str(message["content"])} for message in value]
+        return [_message(str(it["role"]), str(it["content"])) for it in value]
     except (TypeError, KeyError) as error:
         raise DataError(f"{where}: expected text or a list of messages with role and content.") from error
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    # White space around an answer is no part of it, and a tokenizer may join it to the turn's own line break.
+    return {"role": role, "content": content.strip() if role == "assistant" else content}

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.common.held_out import Response, System
 from jobs.common.jsonl import write_atomic
-from jobs.common.records import Response, System
 
 SYSTEMS: tuple[System, ...] = ("base", "sft", "dpo")
 

@@ -77,6 +77,19 @@ def by_side(values: Any, packed: Packed) -> tuple[list[Any], list[Any]]:
     return rows[: packed.rows // 2], rows[packed.rows // 2 :]
 
 
+def _numbers(pairs: Sequence[PairIds], how: Passes) -> Iterator[list[int]]:
+    """Numbers of the pairs of every forward pass."""
+    for first in range(0, len(pairs), AT_ONCE):
+        sizes = [how.size(pair) for pair in pairs[first : first + AT_ONCE]]
+        for one in micro_batches(sizes, how.capacity):
+            yield [first + at for at in one]
+
+
+def pass_count(pairs: Sequence[PairIds], how: Passes) -> int:
+    """Forward passes that these pairs take."""
+    return sum(1 for _ in _numbers(pairs, how))
+
+
 @torch.no_grad()
 def scored(model: Any, pairs: Sequence[PairIds], how: Passes) -> Iterator[tuple[list[int], list[Any], list[Any]]]:
     """Run pairs through the model without gradient.
@@ -84,9 +97,6 @@ def scored(model: Any, pairs: Sequence[PairIds], how: Passes) -> Iterator[tuple[
     Yields:
         Per forward pass: numbers of its pairs, log-probabilities of their chosen and of their rejected sides.
     """
-    for first in range(0, len(pairs), AT_ONCE):
-        sizes = [how.size(pair) for pair in pairs[first : first + AT_ONCE]]
-        for one in micro_batches(sizes, how.capacity):
-            indices = [first + at for at in one]
-            packed = how.pack([pairs[i] for i in indices])
-            yield (indices, *by_side(log_probs(model, packed).cpu(), packed))
+    for indices in _numbers(pairs, how):
+        packed = how.pack([pairs[i] for i in indices])
+        yield (indices, *by_side(log_probs(model, packed).cpu(), packed))

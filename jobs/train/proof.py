@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.common.errors import DataError
 from jobs.common.jsonl import read_json, sha256_file
-from jobs.train.chain import ADAPTER, chain_fault
+from jobs.train.chain import ADAPTER, Link, disorder, loss, marked
 from jobs.train.checkpoints import chain, checkpoint_fault, kept_checkpoints
 
 STATE = (ADAPTER, "optimizer.pt", "scheduler.pt", "rng_state.pth")
@@ -44,17 +45,17 @@ def table(checks: list[Check]) -> str:
 
 def file_checks(stage: Path, manifest: dict[str, Any], kept: list[Path]) -> list[Check]:
     """Every output, input and kept checkpoint against the manifest and the chain; `kept` is newest first."""
-    links = chain(stage)
+    links, damage = _links(stage)
     on_path = {link["sha256"]: link for link in links if not link["superseded"]}
     outputs = {f"{stage.name}/{name}": digest for name, digest in manifest["outputs"].items()}
-    adapter = manifest["outputs"].get(f"adapter/{ADAPTER}")
+    adapter, known = manifest["outputs"].get(f"adapter/{ADAPTER}"), manifest["measures"].get("checkpoints") or []
     last = links[-1] if links else {}
     return [
         _files("outputs", stage.parent, outputs),
         _files("inputs", stage.parent, manifest["inputs"]),
         *(Check(path.name, "whole", checkpoint_fault(path) or "whole") for path in kept),
-        Check("chain", f"{len(on_path)} links", chain_fault(links) or f"{len(on_path)} links"),
-        Check("chain in manifest", _sum(manifest["measures"].get("checkpoints")), _sum(links)),
+        Check("chain", _reach(known), damage or disorder(links) or _reach(links)),
+        Check("chain in manifest", _sum(known), _sum(links)),
         Check("kept in chain", "all", _strangers(kept, set(on_path)) or "all"),
         Check("adapter", _short(adapter), _short(last.get("adapter_sha256"))),
     ]
@@ -116,7 +117,22 @@ def _named(what: str, recorded: dict[str, Any], found: dict[str, Any]) -> Check:
     return Check(what, f"{len(recorded)} values", f"{len(found)} values")
 
 
-def _sum(links: list[dict[str, Any]] | None) -> str:
+def _links(stage: Path) -> tuple[list[Link], str]:
+    """The chain, or why it cannot be read."""
+    try:
+        return chain(stage), ""
+    except DataError as error:
+        return [], str(error)
+
+
+def _reach(links: list[Link]) -> str:
+    """How far back a chain leads: to the start, or to where its file was damaged while the stage trained."""
+    count = sum(not link["superseded"] for link in marked(links))
+    lost = loss(links)
+    return f"{count} links" + (f", not to the start: {lost}" if lost else "")
+
+
+def _sum(links: list[Link]) -> str:
     if not links:
         return "no links"
     return f"{len(links)} links, the last {_short(links[-1]['sha256'])}"

@@ -124,13 +124,14 @@ class Store:
             self._known |= {one.pair: one for one in fresh}
 
 
-def pin(path: Path, pairs: Sequence[PairIds], find: Callable[[], Mapping[str, Logps]]) -> list[Logps]:
+def pin(path: Path, pairs: Sequence[PairIds], find: Callable[[], Mapping[str, Logps]], again: str) -> list[Logps]:
     """The values one run trains with, written beside it when it begins: a resumed run reads the same bits.
 
     Args:
         path: the run's own copy.
         pairs: what it trains and evaluates.
         find: where the values come from at the start.
+        again: the command that trains dpo anew; for messages.
 
     Returns:
         One per pair, in their order.
@@ -146,7 +147,7 @@ def pin(path: Path, pairs: Sequence[PairIds], find: Callable[[], Mapping[str, Lo
     try:
         return [Logps(pair=name, **kept[name]) for name in names]
     except (KeyError, TypeError, ValidationError) as error:
-        raise DataError(f"{path} is damaged ({_first(error)}). Run: cai dpo --redo") from error
+        raise DataError(f"{path} is damaged ({_first(error)}). Run: {again}") from error
 
 
 def _shard(path: Path) -> list[Logps]:

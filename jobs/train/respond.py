@@ -15,8 +15,9 @@ from typing import Any
 from jobs.common.console import StageProgress, say
 from jobs.common.data_stage import data_folder, data_stage
 from jobs.common.errors import DataError
+from jobs.common.held_out import HeldOutPrompt, Response, System
 from jobs.common.jsonl import read_records, write_atomic, write_records
-from jobs.common.records import HeldOutPrompt, RedTeamPrompt, Response, System
+from jobs.common.records import RedTeamPrompt
 from jobs.common.stage import OpenStage, Result, RunContext, StagePlan, open_stage
 from jobs.train.answers import Answer, Sampling, answer_batches
 from jobs.train.device import libraries

@@ -9,10 +9,13 @@ from jobs.common.console import say
 from jobs.common.errors import DataError
 from jobs.common.settings import DpoSettings, SftSettings
 from jobs.common.stage import OpenStage, RunContext
-from jobs.train import guards
+from jobs.train import guards, loss_mask
 from jobs.train.device import Device
-from jobs.train.examples import Fitted, Row, encode
+from jobs.train.divided import divide
+from jobs.train.examples import Row, encode
 from jobs.train.execution import Execution
+from jobs.train.fitted import Fitted
+from jobs.train.loss_mask import MaskedRow
 from jobs.train.student import Student, end_of_turn, set_special_tokens, template_sha256
 
 
@@ -35,7 +38,8 @@ OUTSIDE = {"micro_batch_tokens", "gradient_checkpointing", "save_minutes", "eval
 def ingredients(context: RunContext, section: str) -> dict[str, Any]:
     """What can change a training stage's output, besides its inputs.
 
-    How often it saves and evaluates cannot; how its rows are packed and recomputed changes it only by rounding.
+    How often it saves and evaluates cannot; how its rows are packed and recomputed changes it only by rounding, since
+    dropout belongs to the rows (jobs/train/engine/dropout.py).
     """
     recipe = context.recipe
     return {
@@ -92,52 +96,58 @@ def finish_setup(trainer: Any, parts: Parts) -> None:
     prepare_model(trainer.model, parts.execution.compiled, sharded=trainer.is_fsdp_enabled)
     if parts.execution.gradient_checkpointing:
         recompute_activations(trainer.model)
+    if trainer.is_fsdp_enabled:
+        divide(trainer)
     trainer.remove_callback(PrinterCallback)
     set_special_tokens(trainer.model, parts.tokenizer, end_of_turn(parts.tokenizer, parts.student))
     guards.check_padding(trainer.model.generation_config, parts.tokenizer.pad_token_id)
 
 
 def check_rows(trainer: Any, fitted: Fitted, tokenizer: Any, student: Student) -> str:
-    """Check the loss mask of every row as the trainer will train it, and show one.
+    """Check the loss mask of every row as the trainer will train it, and show one, and one of several answers.
 
     Returns:
-        The shown row, which is also printed.
+        The shown rows, which are also printed.
 
     Raises:
         DataError: TRL dropped rows we counted as kept, or a mask is wrong.
     """
-    tokens = guards.turn_tokens(tokenizer, end_of_turn(tokenizer, student))
+    tokens = loss_mask.turn_tokens(tokenizer, end_of_turn(tokenizer, student))
     dataset = trainer.train_dataset
     if list(dataset["id"]) != [row.id for row in fitted.rows]:
         raise DataError(f"The trainer kept {len(dataset)} of {len(fitted.rows)} rows and does not say why.")
     cut = {it.id for it in fitted.cut}
-    shown = ""
+    shown: dict[bool, str] = {}
     for row, prepared in zip(fitted.rows, dataset, strict=True):
         for answer, masked in _masked(row, prepared, tokenizer, row.id in cut):
-            guards.check_row(masked, tokens, tokenizer)
-            if not shown:
+            loss_mask.check_row(masked, tokens, tokenizer)
+            several = len(masked.asked) > 1
+            if several not in shown:
                 _check_markers(row, answer, masked, tokenizer)
-                shown = guards.show_mask(masked, tokenizer)
-    say(shown.rstrip())
-    return shown
+                shown[several] = loss_mask.show_mask(masked, tokenizer)
+    text = "".join(shown.values())
+    say(text.rstrip())
+    return text
 
 
-def _masked(row: Row, prepared: dict[str, Any], tokenizer: Any, cut: bool) -> list[tuple[str, guards.MaskedRow]]:
-    prompt = encode(tokenizer, row.prompt, ask=True)
+def _masked(row: Row, prepared: dict[str, Any], tokenizer: Any, cut: bool) -> list[tuple[str, MaskedRow]]:
     if "labels" in prepared:
-        return [("completion", guards.MaskedRow(row.id, prepared["input_ids"], prepared["labels"], prompt, cut))]
+        asked = [encode(tokenizer, turns, ask=True) for turns in row.asked("completion")]
+        return [("completion", MaskedRow(row.id, prepared["input_ids"], prepared["labels"], asked, cut))]
+    prompt = encode(tokenizer, row.prompt, ask=True)
     found = []
     for answer in ("chosen", "rejected"):
         start, rest = prepared["prompt_ids"], prepared[f"{answer}_ids"]
-        masked = guards.MaskedRow(row.id, start + rest, [guards.IGNORED] * len(start) + rest, prompt, cut=False)
+        masked = MaskedRow(row.id, start + rest, [loss_mask.IGNORED] * len(start) + rest, [prompt], cut=False)
         found.append((answer, masked))  # TRL cuts pairs later, in its collator
     return found
 
 
-def _check_markers(row: Row, answer: str, masked: guards.MaskedRow, tokenizer: Any) -> None:
+def _check_markers(row: Row, answer: str, masked: MaskedRow, tokenizer: Any) -> None:
     whole = tokenizer.apply_chat_template(
         row.prompt + row.answers[answer], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     mask = list(whole["assistant_masks"])
-    mask[: len(masked.prompt_ids)] = [0] * len(masked.prompt_ids)  # earlier assistant turns are context
-    guards.check_generation_markers(masked, mask, tokenizer)
+    first = len(masked.asked[0])
+    mask[:first] = [0] * first  # assistant turns of a prompt are context
+    loss_mask.check_generation_markers(masked, mask, tokenizer)

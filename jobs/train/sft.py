@@ -17,12 +17,13 @@ from jobs.common.stage import OpenStage, Result, RunContext, StagePlan
 from jobs.train import adapters, guards
 from jobs.train.beside import beside
 from jobs.train.checkpoints import chain
-from jobs.train.data import Data, checked_ledger, prepare_data
+from jobs.train.data import Data, checked_ledger, prepare_data, require_rows
 from jobs.train.device import choose_device
-from jobs.train.examples import require_rows, sft_rows
+from jobs.train.examples import sft_rows
 from jobs.train.execution import choose_execution
 from jobs.train.loop import Loop, measures, run_loop, token_counts
-from jobs.train.mix_in import mixed_rows
+from jobs.train.loss_mask import sft_columns
+from jobs.train.mix_in import MixIns
 from jobs.train.setup import Parts, check_rows, common_arguments, finish_setup, ingredients
 from jobs.train.student import find_student, load_model, load_tokenizer, student_shape
 from jobs.train.together import of_first, on_one_gpu
@@ -43,11 +44,10 @@ def _train(stage: OpenStage, watch: Any) -> Result:
     own = sft_rows(read_records(folder / "sft.jsonl", SftExample))
     require_rows(context, own, "sft.jsonl")
     fetched, ledger = load_fetched(context), checked_ledger(context, own, SECTION)
-    mixed = mixed_rows(context, fetched, SECTION, own, ledger)
     device, student = choose_device(), find_student(context, fetched)
     tokenizer = load_tokenizer(student)
     held_out_rows = sft_rows(read_records(folder / "held_out_sft.jsonl", SftExample))
-    data = prepare_data(stage, [*own, *mixed.rows], mixed.refused, held_out_rows, tokenizer)
+    data = prepare_data(stage, own, held_out_rows, MixIns(context, fetched, SECTION, ledger), tokenizer)
     execution = of_first(choose_execution(stage, settings, student_shape(student), device, data.train))
     say(f"sft: {len(data.train.rows)} rows, {data.train.tokens} tokens, on {device.name} ({execution.short})")
     base = load_model(student, settings.quantization, device, execution.precision, execution.attention)
@@ -83,8 +83,8 @@ def _trainer(parts: Parts, data: Data, watch: Any) -> Any:
     trainer = PackedSftTrainer(
         model=parts.model,
         args=on_one_gpu(SFTConfig(**common_arguments(settings, parts), completion_only_loss=True, packing=False)),
-        train_dataset=Dataset.from_list([row.for_trl() for row in data.train.rows]),
-        eval_dataset=Dataset.from_list([row.for_trl() for row in held_out]) if held_out else None,
+        train_dataset=Dataset.from_list(sft_columns(data.train.rows, parts.tokenizer)),
+        eval_dataset=Dataset.from_list(sft_columns(held_out, parts.tokenizer)) if held_out else None,
         processing_class=parts.tokenizer,
         callbacks=[watch],
     )
@@ -100,7 +100,7 @@ def _trainer(parts: Parts, data: Data, watch: Any) -> Any:
     steps = Steps(
         sizes=sizes,
         tokens=sizes,
-        scored=sum(len(row.ids) - row.start for row in rows),
+        scored=sum(row.scored_tokens for row in rows),
         ids=[row.id for row in data.train.rows],
         batch_size=settings.batch_size,
         seed=stage.context.recipe.seed,

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
+from jobs.train.engine.dropout import RowMasks, row_masks
 from jobs.train.engine.forward import log_probs, row_sums
 from jobs.train.engine.pack import Packed, Row, pack
-from jobs.train.guards import IGNORED
+from jobs.train.loss_mask import trained_pieces
 from jobs.train.shares import passes
 from jobs.train.stepping import Stepping
 
 
 def row_of(prepared: Mapping[str, Any]) -> Row:
-    """One row of TRL's dataset; the guards have checked that its labels are a prompt and one answer."""
-    labels = prepared["labels"]
-    return Row(prepared["input_ids"], next(at for at, label in enumerate(labels) if label != IGNORED))
+    """One row of TRL's dataset; `check_rows` has seen that its labels are the assistant's answers."""
+    return Row(prepared["input_ids"], trained_pieces(prepared["labels"]))
 
 
 class PackedSftTrainer(Stepping, SFTTrainer):  # type: ignore[misc]
@@ -31,10 +31,13 @@ class PackedSftTrainer(Stepping, SFTTrainer):  # type: ignore[misc]
     rows: Sequence[Row]
     held_out: Sequence[Row]
     principles: Sequence[str]
+    masks: RowMasks
+    """Of the adapters' dropout."""
 
     def use(self, rows: Sequence[Row], held_out: Sequence[Row], principles: Sequence[str]) -> None:
         """Tell the trainer its rows, those that are only measured, and the principle each of these is about."""
         self.rows, self.held_out, self.principles = rows, held_out, principles
+        self.masks = row_masks(self.model, self.args.seed)
 
     def pack_rows(self, indices: Sequence[int]) -> Packed:
         """See `Hooks`."""
@@ -42,10 +45,11 @@ class PackedSftTrainer(Stepping, SFTTrainer):  # type: ignore[misc]
 
     def step_total(self, indices: Sequence[int]) -> float:
         """Scored tokens."""
-        return float(sum(_scored(self.rows[i]) for i in indices))
+        return float(sum(self.rows[i].scored_tokens for i in indices))
 
     def micro_batch_loss(self, model: Any, packed: Packed, indices: Sequence[int], total: float) -> Any:
         """See `Hooks`."""
+        self.masks.begin(self.state.global_step, [(i, len(self.rows[i].ids)) for i in indices])
         return -log_probs(model, packed).sum() / total
 
     def measure_held_out(self) -> dict[str, float]:
@@ -56,7 +60,7 @@ class PackedSftTrainer(Stepping, SFTTrainer):  # type: ignore[misc]
             parts["loss"].append(number)
             parts[f"loss/{principle}"].append(number)
         return {
-            name: -sum(sums[i] for i in rows) / sum(_scored(self.held_out[i]) for i in rows)
+            name: -sum(sums[i] for i in rows) / sum(self.held_out[i].scored_tokens for i in rows)
             for name, rows in sorted(parts.items())
         }
 
@@ -73,7 +77,3 @@ class PackedSftTrainer(Stepping, SFTTrainer):  # type: ignore[misc]
             self.watch.held_out_batch(done, len(mine))
         summed = found if ranks == 1 else self.accelerator.reduce(found.to(self.args.device), "sum")
         return [float(value) for value in summed.tolist()]
-
-
-def _scored(row: Row) -> int:
-    return len(row.ids) - row.start

@@ -5,7 +5,7 @@ epoch_order -> StepLoader (one item per step: the rows of the whole step) -> pas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,3 +117,10 @@ def agree(accelerator: Any, *flags: bool) -> list[bool]:
         return list(flags)
     found = accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device), "sum")
     return [count > 0 for count in found.tolist()]
+
+
+def sums(accelerator: Any, shares: Mapping[str, Any]) -> dict[str, float]:
+    """Each figure's shares added up over the processes, which must have the same names and ask at the same time."""
+    values = [torch.as_tensor(share, dtype=torch.float32).to(accelerator.device) for share in shares.values()]
+    whole = accelerator.reduce(torch.stack(values), "sum").tolist() if values else []
+    return dict(zip(shares, whole, strict=True))

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from jobs.common.errors import ConfigError
 from jobs.common.fetched import load_fetched
-from jobs.common.records import System
-from jobs.common.stage import RunContext, finished_manifest
+from jobs.common.held_out import System
+from jobs.common.manifest import finished_manifest
+from jobs.common.stage import RunContext
 from jobs.train import adapters
 from jobs.train.device import Device, choose_device, choose_precision
 from jobs.train.student import Student, end_of_turn, find_student, load_model, load_tokenizer, set_special_tokens
@@ -89,5 +90,5 @@ def load_speaker(context: RunContext, names: Sequence[Trained], weights: Weights
     model = load_model(student, weights.quantization, device, precision, "sdpa")
     set_special_tokens(model, tokenizer, end_of_turn(tokenizer, student))
     for name in names:
-        model = adapters.load_adapter(model, context.folder / name / "adapter", student, name=name)
+        model = adapters.load_adapter(model, adapters.adapter_of(context, name), student, name=name)
     return Speaker(model.eval(), tokenizer, student, device, tuple(names))

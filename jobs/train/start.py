@@ -16,13 +16,17 @@ import torch
 
 from jobs.common.errors import DataError, StoppedError
 from jobs.train import adapters, guards
+from jobs.train.divided import whole
 from jobs.train.engine.pack import PairIds
 from jobs.train.engine.steps import epoch_order
 from jobs.train.losses import Part, loss_of
-from jobs.train.pairs import Passes, scored
+from jobs.train.pairs import Passes, pass_count, scored
 from jobs.train.reference import Key, Logps, Store, pair_sha256
-from jobs.train.shares import passes
+from jobs.train.shares import agree, passes
 from jobs.train.together import of_first
+
+NOTHING = PairIds((0,), (0,), (0,))
+"""A pair for a pass that only keeps others company."""
 
 
 @dataclass
@@ -36,6 +40,8 @@ class Reference:
     how: Passes
     watch: Any
     accelerator: Any
+    again: str
+    """The command that trains sft anew; for messages."""
     computed: int = 0
     """Pairs that had to be run through the model."""
 
@@ -54,28 +60,34 @@ class Reference:
 
     def _compute(self, pairs: list[PairIds]) -> Iterator[list[Logps]]:
         self.model.eval()
-        done = 0
+        done, own = 0, pass_count(pairs, self.how)
+        most = int(self.accelerator.gather(torch.tensor([own], device=self.accelerator.device)).max())
         for at, chosen, rejected in scored(self.model, pairs, self.how):
             done += len(at)
             self.watch.progress.update("reference", done, len(pairs))
-            yield [_logps(pairs[i], one, other) for i, one, other in zip(at, chosen, rejected, strict=True)]
-            if self.watch.flag.asked:  # each process by itself: they have different numbers of passes here
-                raise StoppedError(
-                    "dpo: stopped by SIGTERM; what the reference said is kept. Run the same command to go on."
-                )
+            yield [self._logps(pairs[i], one, other) for i, one, other in zip(at, chosen, rejected, strict=True)]
+            self._heed()
+        for _ in range(most - own):  # weights may be divided: then a pass of one process needs all of them
+            list(scored(self.model, [NOTHING], self.how))
+            self._heed()
 
+    def _heed(self) -> None:
+        if agree(self.accelerator, self.watch.flag.asked)[0]:
+            raise StoppedError(
+                "dpo: stopped by SIGTERM; what the reference said is kept. Run the same command to go on."
+            )
 
-def _logps(pair: PairIds, chosen: Any, rejected: Any) -> Logps:
-    sums = float(chosen.sum()), float(rejected.sum())
-    if not all(map(math.isfinite, sums)):
-        raise DataError(f"dpo: the SFT model gives a pair the log-probabilities {sums}. Run: cai sft --redo")
-    return Logps(
-        pair=pair_sha256(pair),
-        chosen=sums[0],
-        rejected=sums[1],
-        chosen_tokens=len(chosen),
-        rejected_tokens=len(rejected),
-    )
+    def _logps(self, pair: PairIds, chosen: Any, rejected: Any) -> Logps:
+        sums = float(chosen.sum()), float(rejected.sum())
+        if not all(map(math.isfinite, sums)):
+            raise DataError(f"dpo: the SFT model gives a pair the log-probabilities {sums}. Run: {self.again}")
+        return Logps(
+            pair=pair_sha256(pair),
+            chosen=sums[0],
+            rejected=sums[1],
+            chosen_tokens=len(chosen),
+            rejected_tokens=len(rejected),
+        )
 
 
 def prove_start(trainer: Any, adapter: Path, store: Path) -> dict[str, float]:
@@ -92,8 +104,9 @@ def prove_start(trainer: Any, adapter: Path, store: Path) -> dict[str, float]:
     Raises:
         DataError: adapter bits differ, a margin is not exactly 0, or the stored reference is not this model's.
     """
-    saved = adapters.saved_weights(adapter)
-    guards.check_same_adapters(adapters.weights(trainer.model), saved)
+    saved, context = adapters.saved_weights(adapter), trainer.keeper.stage.context
+    policy_now = {name: whole(value) for name, value in adapters.weights(trainer.model).items()}
+    guards.check_same_adapters(policy_now, saved, context.command("sft", "--redo"))
     steps = trainer.steps
     first = epoch_order(len(steps.sizes), steps.seed, 0)[: steps.batch_size]
     indices = passes(first, steps.sizes, trainer.keeper.capacity)[0]
@@ -104,7 +117,7 @@ def prove_start(trainer: Any, adapter: Path, store: Path) -> dict[str, float]:
     loss, figures = loss_of(trainer.goal, part, part.share)
     guards.check_start(figures)
     error = float((fresh - policy.reference).abs().sum() / policy.lengths.sum())
-    guards.check_stored_reference(error, trainer.keeper.execution.precision, store)
+    guards.check_stored_reference(error, trainer.keeper.execution.precision, store, context.command("dpo", "--redo"))
     return {"loss": float(loss), "margin": figures["rewards/margins"], "reference_error": error}
 
 

@@ -28,21 +28,24 @@ import torch
 
 from jobs.common.errors import DataError, StoppedError
 from jobs.common.jsonl import sha256_json
+from jobs.train.divided import WholeCheckpoints, whole
 from jobs.train.history import tokens_seen
 from jobs.train.keeper import Keeper, ran_out
 from jobs.train.meter import meter_of
 from jobs.train.probe import probe
 from jobs.train.randomness import Randomness, get_randomness, set_randomness
-from jobs.train.shares import StepLoader, Steps, passes, step_loader
+from jobs.train.shares import StepLoader, Steps, passes, step_loader, sums
 from jobs.train.watch import Watch
 
 
-class Stepping:
+class Stepping(WholeCheckpoints):
     """Mixin before a TRL trainer that has the `Hooks`; see the module docstring."""
 
     steps: Steps
     keeper: Keeper
     watch: Watch
+    train_s: float = 0.0
+    """Seconds of the optimizer steps that this process took; no evaluation, no save."""
     _shares: dict[str, Any]
     """Figures noted in this step, summed over its passes."""
     _rows: Sequence[int] = ()
@@ -53,8 +56,7 @@ class Stepping:
 
     def begin(self: Any, steps: Steps, keeper: Keeper, watch: Watch) -> None:
         """Tell the trainer its rows, how it keeps within memory and who watches; once, before it does anything."""
-        self.steps, self.keeper, self.watch = steps, keeper, watch
-        self._shares = {}
+        self.steps, self.keeper, self.watch, self._shares = steps, keeper, watch, {}
         processes = self.accelerator.num_processes
         watch.accelerator, watch.meter = self.accelerator, meter_of(self.model, steps, keeper.execution, processes)
         watch.flag.alone = processes == 1
@@ -94,7 +96,7 @@ class Stepping:
             ConfigError: memory ran out and not even a single row fits.
         """
         self._before, self._rows = get_randomness(), inputs
-        if self.watch.evaluation_due(self.state):
+        if self.eval_dataset and self.watch.evaluation_due(self.state):
             self.evaluate()
         self._began = time.monotonic()
         model.train()
@@ -162,7 +164,7 @@ class Stepping:
         """A pass of a process that has no more rows, while the others have: it counts nothing."""
         noted = dict(self._shares)
         loss = self.one_pass(model, [min(rows, key=lambda row: self.steps.sizes[row])], total, weight=0.0)
-        # With a name for every figure: the processes add them up together (`_noted`).
+        # With a name for every figure: the processes add them up together (`sums`).
         self._shares = {name: noted.get(name, 0.0) for name in self._shares}
         return loss
 
@@ -172,7 +174,7 @@ class Stepping:
         Raises:
             DataError: loss or gradient is not a finite number; nothing of this step is kept.
         """
-        norm, loss = super()._clip_grad_norm(model), float(self._loss)  # type: ignore[misc]
+        norm, loss = whole(super()._clip_grad_norm(model)), float(self._loss)  # type: ignore[misc]
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             rows = [self.steps.ids[row] for row in self._rows]
             raise DataError(self.keeper.poisoned_line(self.state.global_step, loss, rows))
@@ -180,19 +182,16 @@ class Stepping:
 
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        self.keeper.settle()
         self.accelerator.wait_for_everyone()
 
     def log(self: Any, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Log a step with its tokens and noted figures; `num_tokens` goes on where the checkpoint's left off."""
         if "loss" in logs:
             tokens, wall_s = sum(self.steps.tokens[row] for row in self._rows), time.monotonic() - self._began
+            self.train_s += wall_s
             logs["rows"] = sha256_json([self.steps.ids[row] for row in self._rows])[:16]
             logs["num_tokens"] = tokens_seen(self.state.log_history) + tokens
             logs["tokens_per_s"] = round(tokens / max(wall_s, 1e-9), 1)
-            logs.update(self.watch.meter.measured(logs) | self._noted())
+            logs.update(self.watch.meter.measured(logs) | sums(self.accelerator, self._shares))
         super().log(logs, start_time)  # type: ignore[misc]
-
-    def _noted(self: Any) -> dict[str, float]:
-        values = [torch.as_tensor(share, dtype=torch.float32).to(self.args.device) for share in self._shares.values()]
-        whole = self.accelerator.reduce(torch.stack(values), "sum").tolist() if values else []
-        return dict(zip(self._shares, whole, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,11 @@ from typing import Any
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fetched import Fetched
 from jobs.common.jsonl import read_json, sha256_file, sha256_json
-from jobs.common.memory import ModelShape, shape_of
+from jobs.common.model_shape import ModelShape, shape_of
 from jobs.common.stage import RunContext
 from jobs.train.chat_templates import TEMPLATES, require_fit, template_text
 from jobs.train.device import Device
+from jobs.train.divided import dividing
 
 PAD_CANDIDATES = ("<pad>", "[PAD]", "<|pad|>", "<|endoftext|>", "<|finetune_right_pad_id|>")
 """Names of tokens that models keep for padding, tried when the tokenizer's own choice would hide its end of turn."""
@@ -30,6 +33,8 @@ class Student:
     """What identifies the exact weights: hub commit, or hash over the files' hashes."""
     template: str
     """Name of a shipped template."""
+    again: str = "cai fetch --redo"
+    """What brings it anew, as it is typed; for messages."""
 
 
 def template_sha256(template: str) -> str:
@@ -47,17 +52,19 @@ def find_student(context: RunContext, fetched: Fetched) -> Student:
 
     found = fetched.student
     path = found.where(context.runs)
-    again = f"Run: {context.command('fetch', '--redo')}"
+    again = context.command("fetch", "--redo")
     if not path.exists():
-        raise DataError(f"{path} (student) does not exist. {again}")
-    folder = dequantized_folder(path, found.name, context.models) if found.kind == "gguf" else path
+        raise DataError(f"{path} (student) does not exist. Run: {again}")
+    folder = dequantized_folder(path, found.name, context.models, again) if found.kind == "gguf" else path
     missing = [name for name in found.sha256 if found.kind == "folder" and not (folder / name).exists()]
     if missing or not (folder / "config.json").exists():
-        raise DataError(f"{folder / (missing or ['config.json'])[0]} (student) is missing. {again}")
+        raise DataError(f"{folder / (missing or ['config.json'])[0]} (student) is missing. Run: {again}")
     if not any(folder.glob("*.safetensors")):
         raise DataError(f"{folder} (student) has no *.safetensors; other weight formats can run code and are refused.")
     revision = found.revision or sha256_json(found.sha256)
-    return Student(folder, found.name, revision, context.recipe.student.chat_template)
+    if found.kind == "gguf":
+        again = f"rm -r {folder}, then this command once more"
+    return Student(folder, found.name, revision, context.recipe.student.chat_template, again)
 
 
 def student_shape(student: Student) -> ModelShape:
@@ -74,10 +81,17 @@ def load_tokenizer(student: Student) -> Any:
 
     Raises:
         ConfigError: the template does not belong to the model, or no token is fit for padding.
+        DataError: the tokenizer is missing or damaged.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(student.folder, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(student.folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the library of tokenizers raises nothing narrower
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{student.folder / 'tokenizer.json'} (student) is missing or damaged: {reason}. Run: {student.again}"
+        ) from error
     require_fit(tokenizer, student.template, student.name)
     tokenizer.chat_template = template_text(student.template)
     tokenizer.pad_token = _pad_token(tokenizer, student)
@@ -104,27 +118,50 @@ def load_model(student: Student, quantization: str, device: Device, precision: s
         DataError: the weights cannot be loaded.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
+    with _loading(student.folder):
+        return AutoModelForCausalLM.from_pretrained(
             student.folder,
             dtype=dtype,
-            device_map={"": device.kind},
+            device_map={"": "cpu" if dividing() else device.kind},  # divided weights go to the GPU in parts
             quantization_config=four_bit if quantization == "nf4" else None,
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise DataError(f"{student.folder} (student) cannot be loaded: {str(error).splitlines()[0]}") from error
-    return model
+
+
+def skeleton(folder: Path) -> Any:
+    """The model without its weights, for the names of its layers.
+
+    Raises:
+        DataError: config.json describes no model that can be loaded.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with _loading(folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{folder} (student) cannot be loaded: {reason}") from error
 
 
 def set_special_tokens(model: Any, tokenizer: Any, stop: int) -> None:

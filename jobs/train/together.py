@@ -19,15 +19,12 @@ from typing import Any, TypeVar
 from jobs.common.console import console
 from jobs.common.errors import JobError, StoppedError
 from jobs.common.stage import OpenStage, RunContext, StagePlan, open_stage
+from jobs.train.before import require_trainable
 from jobs.train.checkpoints import CHECKPOINTS
 from jobs.train.device import go_offline
+from jobs.train.divided import processes
 
 T = TypeVar("T")
-
-
-def processes() -> int:
-    """How many processes run this stage, as the launcher says."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:
@@ -43,6 +40,7 @@ def open_together(context: RunContext, plan: StagePlan) -> Iterator[OpenStage | 
         JobError: what `open_stage` raises; the others end with its exit code.
     """
     if processes() == 1:
+        require_trainable(context, plan.name)
         with open_stage(context, plan) as stage:
             yield stage
         return
@@ -74,6 +72,7 @@ def on_one_gpu(arguments: Any) -> Any:
 def _told_to_all(context: RunContext, plan: StagePlan) -> Iterator[OpenStage | None]:
     told = False
     try:
+        require_trainable(context, plan.name)
         with open_stage(context, plan) as stage:
             _tell(stage)
             told = True

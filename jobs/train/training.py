@@ -16,7 +16,9 @@ from jobs.train.together import is_first, open_together
 
 
 def run_training(context: RunContext, plan: StagePlan, train: Callable[[OpenStage, Any], Result]) -> None:
-    """Open the stage, train, finish it, keep what `verify` needs and draw the curves; nothing where it finished before.
+    """Open the stage, train, keep what `verify` needs, draw the curves and finish; nothing where it finished before.
+
+    Nothing is written after the manifest: a stage that is killed before it does all of this again.
 
     Args:
         context: the run.
@@ -30,8 +32,8 @@ def run_training(context: RunContext, plan: StagePlan, train: Callable[[OpenStag
         with libraries(plan.name, context.typed, stage.folder), sigterm_sets(flag):
             with watching(stage, getattr(context.recipe, plan.name), flag) as watch:
                 result = train(stage, watch)
+            if is_first():
+                keep_for_verify(stage.folder)
+                title = f"{context.run} · {plan.name} · {load_fetched(context).student.name}"
+                draw_curves(stage.folder, title, length_only=result.measures.get("length_baseline", {}).get("held_out"))
             stage.finish(result)
-        if is_first():
-            keep_for_verify(stage.folder)
-            title = f"{context.run} · {plan.name} · {load_fetched(context).student.name}"
-            draw_curves(stage.folder, title, length_only=result.measures.get("length_baseline", {}).get("held_out"))

@@ -1,9 +1,9 @@
 """Prove that a finished training stage can be made again to the bit: `cai verify RUN --stage sft`.
 
-First the files: every output, input and kept checkpoint has the hash that the manifest and the chain name. Then the
-last steps are trained again, by the stage itself, from the last checkpoint but one, in a folder of its own beside the
-runs; adapter, optimizer, random state, token counters, and every step's loss and rows must be the recorded ones.
-Nothing in the run is written.
+First the files: every output, input and kept checkpoint has the hash that the manifest and the chain name; a chain that
+was damaged while the stage trained is said to reach back to the damage alone. Then the last steps are trained again, by
+the stage itself, from the last checkpoint but one, in a folder of its own beside the runs; adapter, optimizer, random
+state, token counters, and every step's loss and rows must be the recorded ones. Nothing in the run is written.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from pydantic import ValidationError
 from jobs.common.console import say
 from jobs.common.errors import ConfigError, DataError
 from jobs.common.fingerprint import describe_changes
+from jobs.common.manifest import finished_manifest
 from jobs.common.provenance import provenance
 from jobs.common.settings import Recipe
-from jobs.common.stage import RunContext, finished_manifest
+from jobs.common.stage import RunContext
+from jobs.train.chain import loss
 from jobs.train.checkpoints import CHECKPOINTS, kept_checkpoints, step_of
 from jobs.train.device import choose_device, go_offline
+from jobs.train.divided import processes
 from jobs.train.proof import Check, file_checks, replay_checks, table
-from jobs.train.together import processes
 
 CODE = ("lock_sha256", "source_tree_sha256", "python", "platform", "packages")
 """Parts of the provenance that can change a result."""
@@ -61,7 +63,13 @@ def run(context: RunContext, section: str) -> None:
         checks += replay_checks(stage, shadow.folder / section, step_of(start) if start else 0)
     click.echo(f"{context.run}/{section}: {_from(start, kept[0])}\n{table(checks)}")
     _stop_at_difference(context, section, checks, reason)
-    say(f"{section}: equal, to the bit")
+    say(f"{section}: equal, to the bit{_unproven(manifest)}")
+
+
+def _unproven(manifest: dict[str, Any]) -> str:
+    """What equality does not cover: the way to a checkpoint whose chain was damaged while the stage trained."""
+    lost = loss(manifest["measures"].get("checkpoints") or [])
+    return f"; its chain of checkpoints was damaged and does not reach the start ({lost})" if lost else ""
 
 
 def _train(context: RunContext, section: str) -> None:

@@ -7,17 +7,15 @@ from typing import Any
 
 from jobs.audit.blocks import View
 from jobs.measure.data import Data, Example, Pair, PrincipleText, Prompt
+from jobs.measure.findings import Leak, Malformed, Near
 from jobs.measure.measured import (
     Blind,
     Diversity,
     Gate,
     Grounding,
     Identified,
-    Leak,
     Lengths,
-    Malformed,
     Measured,
-    Near,
     Openings,
     Share,
     Types,

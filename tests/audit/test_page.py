@@ -20,7 +20,8 @@ from jobs.audit.figures import MOST, figures, write_figures
 from jobs.audit.page import render, write_page
 from jobs.audit.section_openings import trace
 from jobs.measure.data import Data, Pair, Prompt
-from jobs.measure.measured import Gate, Malformed
+from jobs.measure.findings import Malformed
+from jobs.measure.measured import Gate
 from tests.audit.made import GATES, made_data, made_measured, made_view
 
 HOSTILE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.common.flops import Work, causal_context, mfu
-from jobs.common.memory import KNOWN, ModelShape
+from jobs.common.model_shape import KNOWN, ModelShape
 
 
 @pytest.mark.parametrize(

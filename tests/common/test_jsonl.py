@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.common.errors import DataError
+from jobs.common.held_out import HeldOutPrompt
 from jobs.common.jsonl import read_json, read_records, sha256_json, write_atomic, write_records
-from jobs.common.records import HeldOutPrompt
 
 
 def held_out(text: str, number: int = 0) -> HeldOutPrompt:

@@ -10,18 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.common.errors import DataError
-from jobs.common.memory import (
-    GIB,
-    GPU_TOKENS,
-    KNOWN,
-    Load,
-    ModelShape,
-    device_bytes,
-    fit_to,
-    peak_bytes,
-    shape_of,
-    usable_bytes,
-)
+from jobs.common.fitting import GPU_TOKENS, device_bytes, fit_to, usable_bytes
+from jobs.common.memory import GIB, Load, peak_bytes
+from jobs.common.model_shape import KNOWN, ModelShape, shape_of
 
 LARGE = KNOWN["HuggingFaceTB/SmolLM2-1.7B-Instruct"]
 MISTRAL = KNOWN["mistralai/Mistral-7B-Instruct-v0.3"]
@@ -89,6 +80,22 @@ def test_weights_take_what_their_dtype_takes() -> None:
     assert bf16.adapter + bf16.gradients + bf16.optimizer == 18 * MISTRAL.lora_parameters(16)
 
 
+@pytest.mark.parametrize(
+    ("measured_gib", "load"),
+    [
+        pytest.param(37.4, Load(LARGE, 16, 16384, compiled=True), id="1.7B compiled"),
+        pytest.param(32.7, Load(LARGE, 16, 16384, compiled=True), id="1.7B compiled, whole run"),
+        pytest.param(43.9, Load(LARGE, 16, 16384), id="1.7B not compiled"),
+        pytest.param(45.4, Load(MISTRAL, 16, 8192, compiled=True), id="7B compiled"),
+        pytest.param(27.3, Load(MISTRAL, 16, 4096, quantization="nf4"), id="7B in 4 bits, not compiled"),
+    ],
+)
+def test_the_peak_is_within_a_tenth_of_what_an_h100_measured(measured_gib: float, load: Load) -> None:
+    for scored_share in (0.6, 1.0):
+        peak = peak_bytes(replace(load, scored_share=scored_share)).total / GIB
+        assert peak == pytest.approx(measured_gib, rel=0.1)
+
+
 @given(load=loads, more=st.integers(1, 8192))
 def test_the_peak_grows_with_tokens_rank_scored_share_and_precision(load: Load, more: int) -> None:
     peak = peak_bytes(load).total
@@ -96,6 +103,13 @@ def test_the_peak_grows_with_tokens_rank_scored_share_and_precision(load: Load, 
     assert peak_bytes(replace(load, lora_rank=load.lora_rank + more)).total > peak
     assert peak_bytes(replace(load, scored_share=1.0)).total >= peak
     assert peak_bytes(replace(load, precision="fp32")).total >= peak
+
+
+@given(load=loads)
+def test_compiled_layers_never_take_more_than_eager_ones(load: Load) -> None:
+    compiled, eager = (peak_bytes(replace(load, compiled=it)) for it in (True, False))
+    assert compiled.activations <= eager.activations
+    assert compiled.total <= eager.total
 
 
 @given(load=loads)

@@ -8,8 +8,10 @@ import pytest
 
 from jobs.common.errors import ConfigError
 from jobs.common.gpus import GPUS, find_gpu, priced
-from jobs.common.memory import GIB, KNOWN, Load, peak_bytes
-from jobs.common.predicted import SHARES, Ran, predicted_beside_real, share_of_peak
+from jobs.common.memory import GIB, Load, peak_bytes
+from jobs.common.model_shape import KNOWN
+from jobs.common.predicted import Ran, predicted_beside_real
+from jobs.common.speed import COMPILE_S, STEP_S, share_of_peak
 
 LOAD = Load(KNOWN["HuggingFaceTB/SmolLM2-1.7B-Instruct"], 16, 16384, compiled=True, scored_share=0.6)
 
@@ -57,23 +59,36 @@ def test_a_price_that_is_none_is_refused_by_name(change: str) -> None:
 
 def test_predicted_stands_beside_real() -> None:
     peak = peak_bytes(LOAD).total
-    ran = Ran("sft", LOAD, 500, 6_000_000, 120, "NVIDIA H100 80GB HBM3", peak * 1.05)
+    ran = Ran("sft", LOAD, 500, 6_000_000, 600, 120, "NVIDIA H100 80GB HBM3", peak * 1.05)
     found = predicted_beside_real(ran)
-    memory, speed = found.for_manifest["memory_gib"], found.for_manifest["tokens_per_s"]
+    memory, speed, minutes = (found.for_manifest[name] for name in ("memory_gib", "tokens_per_s", "minutes"))
     assert memory["predicted"] == pytest.approx(peak / GIB, abs=0.001)
     assert memory["real"] == pytest.approx(1.05 * peak / GIB, abs=0.001)
     assert speed["real"] == 50_000
+    assert minutes["real"] == 2
+    assert minutes["predicted"]
     assert speed["predicted"]
-    # The real share of the peak follows from the speeds, as the predicted one does from the table.
+    assert speed["predicted"] * minutes["predicted"] * 60 == pytest.approx(6_000_000, rel=0.01)
+    # The real share of the peak follows from the speeds, as that of the passes does from the table.
+    passes_s = minutes["predicted"] * 60 - 600 * STEP_S - COMPILE_S
     mfu = found.for_manifest["mfu"]["real"]
-    assert mfu == pytest.approx(share_of_peak("sft", LOAD) * 50_000 / speed["predicted"], rel=1e-3)
-    assert found.for_manifest["minutes"]["real"] == 2
+    assert mfu == pytest.approx(share_of_peak("sft", LOAD) * passes_s / 120, rel=0.01)
     assert found.line.startswith("sft: predicted / real: ")
     assert f"/ {1.05 * peak / GIB:.2f} GiB" in found.line
 
 
+def test_layers_that_were_not_compiled_are_predicted_without_compiling() -> None:
+    def minutes(compiled: bool, positions: int) -> float:
+        load = replace(LOAD, compiled=compiled)
+        ran = Ran("sft", load, 500, positions, 10, 60, "NVIDIA H100 80GB HBM3", None)
+        return predicted_beside_real(ran).for_manifest["minutes"]["predicted"] or 0.0
+
+    assert minutes(compiled=False, positions=100_000) < minutes(compiled=True, positions=100_000)
+    assert minutes(compiled=False, positions=50_000_000) > minutes(compiled=True, positions=50_000_000)
+
+
 def test_what_is_not_known_is_a_question_mark_and_none() -> None:
-    ran = Ran("dpo", replace(LOAD, precision="fp32"), 500, 1000, 10, "NVIDIA RTX 9999", GIB)
+    ran = Ran("dpo", replace(LOAD, precision="fp32"), 500, 1000, 1, 10, "NVIDIA RTX 9999", GIB)
     found = predicted_beside_real(ran)
     assert found.for_manifest["tokens_per_s"] == {"predicted": None, "real": 100}
     assert found.for_manifest["mfu"] == {"real": None}
@@ -83,14 +98,7 @@ def test_what_is_not_known_is_a_question_mark_and_none() -> None:
 
 def test_a_cpu_has_no_memory_line_and_a_run_without_steps_no_speed() -> None:
     load = Load(KNOWN["embedded"], 16, 2048, device="cpu")
-    found = predicted_beside_real(Ran("sft", load, 100, 0, 0.0, "cpu (2 threads)", None))
+    found = predicted_beside_real(Ran("sft", load, 100, 0, 0, 0.0, "cpu (2 threads)", None))
     assert "GiB" not in found.line
     assert found.for_manifest["memory_gib"] == {"predicted": None, "real": None}
     assert found.for_manifest["tokens_per_s"]["real"] is None
-
-
-def test_every_width_has_a_share_and_four_bits_are_never_faster() -> None:
-    for shares in SHARES.values():
-        assert [it.least_hidden for it in shares] == sorted((it.least_hidden for it in shares), reverse=True)
-        assert shares[-1].least_hidden == 0
-        assert all(0 < it.nf4 <= it.none < 1 for it in shares)

@@ -65,6 +65,30 @@ def test_on_and_off_are_words_and_no_booleans(value: str, tmp_path: Path) -> Non
     assert (recipe.teacher.structured, recipe.sft.gradient_checkpointing) == (value, True)
 
 
+def test_dpo_has_the_frozen_weights_of_sft_where_its_own_are_not_said(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seed: 1\nsft:\n  quantization: nf4\ndpo:\n  beta: 0.2\n")
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+
+    assert (recipe.sft.quantization, recipe.dpo.quantization, recipe.dpo.beta) == ("nf4", "nf4", 0.2)
+    assert load_recipe("demo", ["sft.quantization=nf4"]).dpo.quantization == "nf4"
+    assert load_recipe("demo").dpo.quantization == "none"
+
+
+def test_sft_and_dpo_on_other_frozen_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seed: 1\nsft:\n  quantization: nf4\ndpo:\n  quantization: none\n")
+    same = r"Give both the same, such as --set sft\.quantization={0} --set dpo\.quantization={0}$"
+
+    with pytest.raises(ConfigError, match=r"mine\.yaml:5: dpo\.quantization is none, sft\.quantization is nf4: "):
+        load_recipe(str(tmp_path / "mine.yaml"))
+    with pytest.raises(ConfigError, match=rf"^--set: .*{same.format('none')}"):
+        load_recipe("demo", ["dpo.quantization=nf4"])
+    with pytest.raises(ConfigError, match=rf"mine\.yaml:3: dpo\.quantization is none, .*{same.format('nf4')}"):
+        load_recipe(str(tmp_path / "mine.yaml"), ["dpo.quantization=none"])
+    for both in ("none", "nf4"):
+        sets = [f"{section}.quantization={both}" for section in ("sft", "dpo")]
+        assert load_recipe(str(tmp_path / "mine.yaml"), sets).dpo.quantization == both
+
+
 def test_losses_that_go_together_are_taken() -> None:
     several = load_recipe("demo", ["dpo={loss_type: [sigmoid, sft], loss_weights: [1, 0.2], label_smoothing: judge}"])
     assert several.dpo.loss_weights == [1, 0.2]
@@ -100,6 +124,10 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ("sft.micro_batch_tokens=100", "sft: micro_batch_tokens 100 is below max_length 384"),
         ("sft.micro_batch_tokens=many", "sft.micro_batch_tokens: .*valid integer.*; or Input should be 'auto', found"),
         ("sft.mix_in=[{dataset: a, weight: 1, wieght: 2}]", "unknown key 'sft.mix_in.0.wieght'. Did you mean"),
+        (
+            "dpo.mix_in=[{dataset: a, weight: 1, split: validation}]",
+            r"--set: dpo.mix_in.0.split: should be a train split; .*, found 'validation'\. All keys",
+        ),
     ],
 )
 def test_a_wrong_change_names_the_key_and_what_was_meant(change: str, message: str) -> None:

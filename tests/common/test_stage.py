@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from jobs.common.errors import ConfigError, DataError, StoppedError
+from jobs.common.manifest import finished_manifest
 from jobs.common.recipe import PROJECT
-from jobs.common.stage import Result, RunContext, StagePlan, finished_manifest, open_stage
+from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 
 RATE_1 = {"sft": {"learning_rate": 1.0}}
 RATE_2 = {"sft": {"learning_rate": 2.0}}
@@ -76,6 +77,15 @@ def test_a_stage_that_raised_left_no_manifest_and_starts_again(context: RunConte
         raise ZeroDivisionError
     assert not (context.folder / "fetch" / "manifest.json").exists()
     assert finish(context, RATE_1)
+
+
+def test_what_a_killed_process_left_half_written_goes_when_the_stage_begins_again(context: RunContext) -> None:
+    folder = context.folder / "fetch"
+    (folder / ".adapter.7.tmp").mkdir(parents=True)
+    (folder / ".adapter.7.tmp" / "weights").write_bytes(b"half")
+    (folder / ".manifest.json.7.tmp").write_bytes(b"{")
+    assert finish(context, RATE_1)
+    assert not list(folder.glob(".*.tmp"))
 
 
 def test_a_missing_parent_names_the_next_command(context: RunContext) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -55,11 +53,7 @@ def test_each_stage_started_after_the_one_before_ended(project: Project) -> None
 
 
 @pytest.mark.usefixtures("finished")
-def test_steps_that_the_recipe_does_not_need_cost_little(project: Project) -> None:
-    fetched, generated = project.state("fetch")["FinishedAt"], project.state("generate")["StartedAt"]
-    between_s = (datetime.fromisoformat(generated) - datetime.fromisoformat(fetched)).total_seconds()
-    print(f"prompts and initial took {between_s:.1f} s with nothing to do")
-    assert between_s < 8
+def test_steps_that_the_recipe_does_not_need_say_one_line(project: Project) -> None:
     for service in ("prompts", "initial"):
         assert len(project.container(service).logs().splitlines()) == 1
 
@@ -150,15 +144,12 @@ def test_only_fetch_prompts_and_generate_hold_secrets(project: Project) -> None:
 def test_a_second_up_does_no_work(project: Project) -> None:
     before = project.digests(MANIFESTS)
     journal = project.digests("journal/replies.jsonl")
-    started = time.monotonic()
     again = project.up("dpo")
-    took_s = time.monotonic() - started
     assert again.returncode == 0, again.stdout[-3000:]
     assert len(before) == len(FINISHED)
     assert project.digests(MANIFESTS) == before
     assert project.digests("journal/replies.jsonl") == journal
     assert again.stdout.count("already finished") == len(FINISHED)
-    assert took_s < 60, f"a second up took {took_s:.0f} s"
 
 
 @pytest.mark.usefixtures("finished")

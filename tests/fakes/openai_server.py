@@ -67,6 +67,8 @@ class Answer:
     """Probability of each token that could stand for the last one of `content`: sent where the client asks for it."""
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    held: threading.Event | None = None
+    """Sent once this is set."""
     body: bytes | None = None
     """Whole body, instead of a chat completion or an error object."""
     error: dict[str, Any] = field(default_factory=lambda: {"message": "scripted", "type": "error", "code": None})
@@ -183,6 +185,8 @@ class FakeServer:
                 with fake._lock:
                     fake.history.append(asked)
                 time.sleep(answer.delay_s)
+                if answer.held:
+                    answer.held.wait()
                 data = answer.body if answer.body is not None else _body(answer, body)
                 try:
                     self.send_response(answer.status)

@@ -290,9 +290,13 @@ def test_requests_in_flight_at_a_kill_count_at_their_worst_case_and_are_listed(
     world, cap = make_world("killed"), charged(whole) // 2 + 2000
     arguments = world.arguments("--set", f"budget_tokens={cap}")
     process = subprocess.Popen([sys.executable, "-m", "jobs", *arguments], cwd=PROJECT, env=dict(os.environ))
-    deadline = time.monotonic() + 30
-    while not (loaded.stats().in_flight and loaded.stats().delivered > 3):
-        assert time.monotonic() < deadline
+    while loaded.stats().delivered <= 3:
+        assert process.poll() is None
+        time.sleep(0.005)
+    loaded.change(replace(loaded.behaviour, latency_s=1000.0))
+    asked = loaded.stats().attempts
+    while loaded.stats().attempts == asked:  # from now on one is in flight to the end
+        assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()

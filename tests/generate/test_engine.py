@@ -24,6 +24,7 @@ from jobs.generate.journal import Journal, open_journal
 from jobs.generate.limit import Limit
 from jobs.generate.requests import ChatRequest, Sampling, Turn
 from tests.fakes.openai_server import Answer, FakeServer
+from tests.generate.world import HANGS_S
 
 KEY = "no/known+shape=of.a.key"
 
@@ -55,7 +56,7 @@ def asking(server: FakeServer, journal: Journal, work: Any, **changes: Any) -> A
         ) as engine:
             return await work(engine)
 
-    return asyncio.run(asyncio.wait_for(main(), 20))
+    return asyncio.run(asyncio.wait_for(main(), HANGS_S))
 
 
 def completion(text: str, reply_tokens: int, finish_reason: str = "stop") -> bytes:

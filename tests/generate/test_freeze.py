@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import Counter, defaultdict
 from math import ceil
 from typing import Any
@@ -194,16 +195,19 @@ def test_after_a_kill_the_set_is_the_same_and_only_lost_requests_are_asked_again
     def write(name: str, number: int, brief: str) -> str:
         return unlike(name, brief)
 
-    def slowly(body: dict[str, Any]) -> Answer:
+    held = threading.Event()
+
+    def teach(body: dict[str, Any]) -> Answer:
         found = Teacher(write=write)(body)
         assert isinstance(found, str)
-        return Answer(content=found, delay_s=0.05)
+        return Answer(content=found, held=held if len(world.server.history) >= at else None)
 
-    world.server.respond = slowly
+    world.server.respond = teach
     process = start(world, *ONLY_PROMPTS, *changes)
     wait_for(world, at)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    held.set()
     assert not (world.stage / "prompts.jsonl").exists()
     before = Counter(asked.identity for asked in world.server.history)
     world.server.history.clear()

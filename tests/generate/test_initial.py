@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.common.held_out import Response
 from jobs.common.jsonl import write_records
-from jobs.common.records import Response
 from tests.fakes.openai_server import FakeServer
 from tests.generate.world import KEY, World
 

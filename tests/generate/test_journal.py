@@ -15,6 +15,7 @@ import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +42,14 @@ def reply(text: str) -> Reply:
 
 def pay(journal: Journal, name: str, text: str) -> None:
     journal.settle(journal.begin(attempt(name)), reply(text))
+
+
+async def flushed(journal: Journal) -> None:
+    """Wait until what was written by now was flushed, well or not."""
+    while journal.tail._timer:
+        await asyncio.sleep(0.001)
+    assert journal.tail._flush
+    await asyncio.wait([asyncio.wrap_future(journal.tail._flush)])
 
 
 def write(folder: Path, texts: dict[str, str]) -> None:
@@ -269,14 +278,25 @@ def test_fsync_is_shared_and_comes_within_100_ms(tmp_path: Path, monkeypatch: py
     synced: list[int] = []
     fsync = os.fsync
     monkeypatch.setattr(journal_tail.os, "fsync", lambda descriptor: (synced.append(descriptor), fsync(descriptor)))
+    waits_s: list[float] = []
 
     async def arrive() -> None:
         journal = open_journal(tmp_path)
+        loop = asyncio.get_running_loop()
+        later = loop.call_later
+
+        def timed(wait_s: float, *call: Any) -> asyncio.TimerHandle:
+            waits_s.append(wait_s)
+            return later(wait_s, *call)
+
+        monkeypatch.setattr(loop, "call_later", timed)
         for number in range(20):
             pay(journal, str(number), "x")
         assert (tmp_path / "replies.jsonl").read_bytes().count(b'"text"') == 20, "written before the shared fsync"
         assert synced == []
-        await asyncio.sleep(0.15)
+        (wait_s,) = waits_s
+        assert wait_s < 0.1
+        await flushed(journal)
         assert synced == [journal.descriptor]
         assert journal.index.find(bytes.fromhex(key("19"))), "in the index by then"
         journal.close()
@@ -294,7 +314,7 @@ def test_a_disk_that_fails_is_told_at_the_next_line_and_at_every_one_after(
         journal = open_journal(tmp_path)
         attempt_id = journal.begin(attempt("a"))
         monkeypatch.setattr(journal_tail.os, "fsync", broken)
-        await asyncio.sleep(0.2)
+        await flushed(journal)
         for _ in range(2):
             with pytest.raises(OSError, match="Input/output"):
                 journal.settle(attempt_id, reply("x"))
@@ -319,12 +339,15 @@ def test_a_full_disk_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_one_journal_may_see_several_event_loops(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
 
-    async def arrive(name: str, wait_s: float) -> None:
+    async def arrive(name: str) -> None:
         pay(journal, name, name)
-        await asyncio.sleep(wait_s)
 
-    asyncio.run(arrive("a", 0))
-    asyncio.run(arrive("b", 0.2))
+    async def arrive_and_wait(name: str) -> None:
+        await arrive(name)
+        await flushed(journal)
+
+    asyncio.run(arrive("a"))  # its loop ends before its timer comes
+    asyncio.run(arrive_and_wait("b"))
     assert journal.index.find(bytes.fromhex(key("b")))
     journal.close()
     assert read(tmp_path, "ab") == ({"a": "a", "b": "b"}, 0)

@@ -19,7 +19,7 @@ from jobs.generate import journal_index, journal_tail
 from jobs.generate.journal import Attempt, Journal, OpenAttempt, Reply, Spent, open_journal
 from jobs.generate.journal_lines import answer_line
 from jobs.generate.journal_records import Payer
-from tests.generate.test_journal import FORK, key, pay
+from tests.generate.test_journal import FORK, flushed, key, pay
 
 INDEX = "replies.v1.sqlite"
 RUNS = ("demo", "other", "")
@@ -295,7 +295,8 @@ def test_an_index_that_another_process_holds_never_stops_a_run(tmp_path: Path, m
         holder.execute("BEGIN EXCLUSIVE")
         for number in range(30):
             pay(journal, str(number), f"reply {number}")
-            await asyncio.sleep(0.005)
+            if number % 10 == 0:
+                await flushed(journal)
         assert [getattr(journal.get(key(str(number))), "text", "") for number in range(30)] == [
             f"reply {number}" for number in range(30)
         ]
@@ -303,7 +304,7 @@ def test_an_index_that_another_process_holds_never_stops_a_run(tmp_path: Path, m
         holder.execute("ROLLBACK")
         holder.close()
         pay(journal, "after", "after")
-        await asyncio.sleep(0.1)
+        await flushed(journal)
         assert journal.index.find(bytes.fromhex(key("29")))
         pay(journal, "last", "last")
         assert not journal.tail.get(key("29")), "what the index knows is not kept in memory"
@@ -355,9 +356,9 @@ def test_replies_leave_memory_as_soon_as_the_index_has_them(tmp_path: Path, monk
         for number in range(2_000):
             pay(journal, str(number), "a reply")
             most = max(most, sum(bool(journal.tail.get(key(str(past)))) for past in range(0, number, 100)))
-            if number % 50 == 0:
-                await asyncio.sleep(0.03)
+            if number % 50 == 25:
+                await flushed(journal)
         journal.close()
-        assert most < 15
+        assert most == 1
 
     asyncio.run(pay_many())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -218,9 +217,7 @@ def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_recipe_has_a_plan_without_key_fetch_or_endpoint(
     recipe: str, nothing_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begun = time.monotonic()
     lines = plan(capsys, "--recipe", recipe).splitlines()
-    assert time.monotonic() - begun < 10
     named = [line.split("  ")[0] for line in lines[6:14]]
     assert [name for name in named if name not in {"benign twins", "verdicts"}][:5] == [
         "red-team prompts",

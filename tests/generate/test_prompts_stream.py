@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.openai_server import Answer, sentence
-from tests.generate.world import PRINCIPLES, World
+from tests.generate.world import HANGS_S, PRINCIPLES, World
 
 ONLY_PROMPTS = ("--set", "initial.endpoint=file", "--until", "prompts")
 
@@ -42,11 +42,11 @@ def test_one_slow_reply_does_not_hold_back_the_other_principles(world: World) ->
                 all_others_asked.set()
         if name == "honesty" and not first.is_set():
             first.set()
-            assert all_others_asked.wait(10), "the others wait for honesty's reply"
+            assert all_others_asked.wait(HANGS_S), "the others wait for honesty's reply"
         return listed([sentence(f"{name} {number}")])
 
     world.server.respond = stingy
-    assert world.generate(*ONLY_PROMPTS) == 0
+    assert world.generate(*ONLY_PROMPTS, "--set", "teacher.timeout_s=1000") == 0
     assert all_others_asked.is_set()
     assert asked == dict.fromkeys(PRINCIPLES, 4)  # max_requests_per_principle
 

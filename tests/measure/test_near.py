@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jobs.measure.cosine import alike
-from jobs.measure.measured import Near
+from jobs.measure.findings import Near
 from jobs.measure.minhash import SAME_PIECES, proposed, shared_pieces, signature, signatures
 from jobs.measure.near import Distinct, clusters, near_pairs
 from jobs.measure.terms import count_terms, tfidf

@@ -12,18 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from jobs.common.embedded_gguf import find_embedded_gguf
-from jobs.common.errors import ConfigError
+from jobs.common.errors import ConfigError, DataError
 from jobs.common.fetched import load_fetched, resolve
 from jobs.common.recipe import PROJECT, load_recipe
 from jobs.common.stage import RunContext
 from jobs.prepare import fetch
 
 COMMIT = "a" * 40
+
+TURNS = [{"id": 1, "content": "<|im_start|>"}, {"id": 2, "content": "<|im_end|>"}]
+TOKENIZER: dict[str, Any] = {"added_tokens": TURNS, "model": {"type": "BPE", "vocab": {"a": 0}}}
 
 
 @dataclass
@@ -85,7 +88,7 @@ def hub() -> Iterator[FakeHub]:
             "model.safetensors": b"weights",
             "pytorch_model.bin": b"pickle",
             "consolidated.safetensors": b"the same weights once more",
-            "tokenizer.json": b"{}",
+            "tokenizer.json": json.dumps(TOKENIZER).encode(),
         }
     )
     handler = type("Handler", (_Handler,), {"hub": fake})
@@ -168,16 +171,71 @@ def with_settings(context: RunContext, *changes: str) -> RunContext:
     return RunContext(recipe=load_recipe("demo", changes), run="demo", runs=context.runs)
 
 
-def test_a_local_student_is_used_where_it_lies(context: RunContext, tmp_path: Path) -> None:
+@pytest.fixture
+def student(tmp_path: Path) -> Path:
+    """A local student that fetch takes."""
     folder = tmp_path / "Tiny"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"has no \*\.safetensors"):
-        fetch.run(with_settings(context, f"student.model={folder}"))
+    (folder / "config.json").write_text('{"max_position_embeddings": 512}')
     (folder / "model.safetensors").write_bytes(b"weights")
-    fetch.run(with_settings(context, f"student.model={folder}"))
-    student = load_fetched(context).student
-    assert (student.path, student.name, student.revision) == (str(folder), "tiny", None)
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    return folder
+
+
+def test_a_local_student_is_used_where_it_lies(context: RunContext, student: Path) -> None:
+    fetch.run(with_settings(context, f"student.model={student}"))
+    found = load_fetched(context).student
+    assert (found.path, found.name, found.revision) == (str(student), "tiny", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", r"has no config\.json"),
+        ("model.safetensors", r"has no \*\.safetensors"),
+        ("tokenizer.json", r"has no tokenizer\.json"),
+    ],
+)
+def test_a_student_without_one_of_its_files_is_refused(
+    context: RunContext, student: Path, name: str, message: str
+) -> None:
+    (student / name).unlink()
+    with pytest.raises(ConfigError, match=f"student.model: {student} {message}"):
+        fetch.run(with_settings(context, f"student.model={student}"))
+    assert not (context.folder / "fetch" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"model": {"vocab"', "[]", "{}", '{"model": {"vocab": 3}}', '{"model": {"vocab": {}}, "added_tokens": [1]}'],
+    ids=["empty", "cut off", "list", "nothing in it", "no vocabulary", "no tokens"],
+)
+def test_a_damaged_tokenizer_is_refused_before_a_token_is_paid(context: RunContext, student: Path, text: str) -> None:
+    (student / "tokenizer.json").write_text(text)
+    with pytest.raises(DataError, match=r"Tiny/tokenizer\.json is damaged: .*then run: cai fetch --run demo"):
+        fetch.run(with_settings(context, f"student.model={student}"))
+
+
+@pytest.mark.parametrize("kind", ["mapping", "list"])
+def test_a_template_whose_tokens_the_student_lacks_is_refused_before_a_token_is_paid(
+    context: RunContext, student: Path, kind: str
+) -> None:
+    words = ["a", "<|im_start|>"]
+    vocabulary = {word: i for i, word in enumerate(words)} if kind == "mapping" else [[word, -1.0] for word in words]
+    (student / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
+
+    with pytest.raises(ConfigError, match=r"chatml needs <\|im_end\|>, which .*tokenizer\.json .*\(mistral, zephyr\)"):
+        fetch.run(with_settings(context, f"student.model={student}"))
+    fetch.run(with_settings(context, f"student.model={student}", "student.chat_template=zephyr"))
+
+
+@pytest.mark.parametrize("section", ["sft", "dpo"])
+def test_rows_beyond_the_students_positions_are_refused_before_a_token_is_paid(
+    context: RunContext, student: Path, section: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{section}: max_length 513 .*--set {section}\.max_length=512$"):
+        fetch.run(with_settings(context, f"student.model={student}", f"{section}.max_length=513"))
+    fetch.run(with_settings(context, f"student.model={student}", f"{section}.max_length=512"))
 
 
 def test_mix_in_rows_are_kept_under_their_hash(context: RunContext, tmp_path: Path) -> None:
@@ -193,7 +251,7 @@ def test_mix_in_rows_are_kept_under_their_hash(context: RunContext, tmp_path: Pa
     ("change", "message"),
     [
         ("student.model=./nowhere", "student.model: no folder ./nowhere"),
-        ("sft.mix_in=[{dataset: a/b, split: test_prefs, weight: 1}]", "'test_prefs' is a test split"),
+        ("sft.mix_in=[{dataset: a/b, split: test_prefs, weight: 1}]", "should be a train split; .* found 'test_prefs'"),
         ("dpo.mix_in=[{dataset: ./none.jsonl, weight: 1}]", "mix_in.dataset: no file ./none.jsonl"),
         ("sft.mix_in=[{dataset: Makefile, weight: 1}]", r"ends in '', expected .jsonl or .parquet"),
     ],

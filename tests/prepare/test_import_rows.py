@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jobs.common.errors import ConfigError, DataError
+from jobs.common.held_out import HeldOutPrompt
 from jobs.common.jsonl import read_records, write_records
 from jobs.common.ledger import read_ledger
+from jobs.common.manifest import finished_manifest
 from jobs.common.recipe import load_recipe
-from jobs.common.records import Comparison, Dropped, HeldOutPrompt, PreferencePair, RedTeamPrompt, Revision, SftExample
-from jobs.common.stage import Result, RunContext, StagePlan, finished_manifest, open_stage
+from jobs.common.records import Comparison, Dropped, PreferencePair, RedTeamPrompt, Revision, SftExample
+from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 from jobs.prepare.import_files import SourceFile, source_files
 from jobs.prepare.import_found import Found
 from jobs.prepare.import_rows import read_file
@@ -130,6 +132,26 @@ def test_every_shape_of_a_pair(tmp_path: Path, row: dict[str, Any]) -> None:
     assert (pair.chosen_by, pair.rejected_by) == ("imported", "imported")
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": " Why?\n", "completion": "\n\nYes.\n"},
+        {"prompt": " Why?\n", "completion": [said("assistant", "\n Yes.")]},
+        {"messages": chat(" Why?\n", "\tYes. ")},
+        {"prompt": " Why?\n", "chosen": "\n\nYes.", "rejected": " No.\n"},
+        {"chosen": chat(" Why?\n", "\nYes."), "rejected": chat(" Why?\n", "\nNo.")},
+    ],
+)
+def test_an_answer_is_kept_without_the_white_space_around_it_and_a_prompt_as_it_is(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    found = read_one(tmp_path, row)
+    assert found.dropped == []
+    kept = [(it.prompt, it.completion) for it in found.examples] + [(it.prompt, it.chosen) for it in found.pairs]
+    assert kept == [(" Why?\n", "Yes.")]
+    assert [it.rejected for it in found.pairs] in ([], ["No."])
+
+
 def test_a_row_of_the_hubs_datasets_is_a_chain_an_sft_row_and_a_pair_and_its_file_says_which(tmp_path: Path) -> None:
     both = read_one(tmp_path, harmless_row("Why share?"))
     assert (len(both.examples), len(both.pairs), len(both.chains)) == (1, 1, 1)
@@ -186,7 +208,7 @@ def test_a_dropped_row_is_kept_whole_and_named_by_its_own_id(tmp_path: Path) -> 
 
 
 def test_a_row_that_comes_twice_is_dropped_and_another_answer_to_its_prompt_is_kept(tmp_path: Path) -> None:
-    rows = [sft_row("x"), sft_row("x"), sft_row("x", completion="Another")]
+    rows = [sft_row("x"), sft_row("x", completion="\nBetter: x"), sft_row("x", completion="Another")]
     (file,) = source_files([jsonl(tmp_path / "rows.jsonl", rows)])
     found = Found()
     read_file(found, file, ())

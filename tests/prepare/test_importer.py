@@ -11,10 +11,12 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.common.errors import DataError
+from jobs.common.held_out import HeldOutPrompt
 from jobs.common.jsonl import read_records
+from jobs.common.manifest import finished_manifest
 from jobs.common.recipe import load_recipe
-from jobs.common.records import Dropped, HeldOutPrompt, PreferencePair, RedTeamPrompt, SftExample
-from jobs.common.stage import Result, RunContext, StagePlan, finished_manifest, open_stage
+from jobs.common.records import Dropped, PreferencePair, RedTeamPrompt, SftExample
+from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 from jobs.prepare.importer import Sources, import_data
 
 SHARES = ("generate.held_out_fraction=0.2", "generate.sft_fraction=0.5")
@@ -86,6 +88,18 @@ def test_rows_become_a_finished_generate_stage_with_disjoint_splits(context: Run
     assert (len(held_out), len(sft), len(pairs)) == (2, 4, 4)
     assert held_out | sft | pairs == held_out ^ sft ^ pairs
     assert manifest["counts"]["prompts"] == 10
+
+
+def test_answers_are_kept_without_the_white_space_around_them(context: RunContext, tmp_path: Path) -> None:
+    red_team, sft, preferences = shapes()
+    for number in range(10):
+        sft[f"0_{number}"][0]["revision_response"] = "\n\nOtherwise.\n"
+        preferences[f"0_{number}"][0].update(chosen_response="\n Otherwise.", rejected_response="\nSo. ")
+    run_import(context, write(tmp_path, red_team, sft, preferences))
+    folder = context.folder / "generate"
+    assert {row.completion for row in read_records(folder / "sft.jsonl", SftExample)} == {"Otherwise."}
+    pairs = read_records(folder / "pairs.jsonl", PreferencePair)
+    assert {(row.chosen, row.rejected) for row in pairs} == {("Otherwise.", "So.")}
 
 
 @pytest.mark.parametrize(

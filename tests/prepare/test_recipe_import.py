@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from jobs.__main__ import cai
 from jobs.common.errors import ConfigError
 from jobs.common.old_names import OLD_NAMES
 from jobs.common.recipe import load_recipe
-from jobs.common.settings import Recipe
+from jobs.common.settings import DpoSettings, LoraSettings, Recipe, SftSettings
 from jobs.prepare.recipe_import import import_recipe
+from jobs.prepare.recipe_import_defaults import DEFAULTS, LORA_DROPOUT, SCHEDULER
 from jobs.prepare.recipe_import_keys import TRANSLATE
 from tests.prepare import old_recipes
 from tests.prepare.old_recipes import EVERY, MISTRAL_DPO, SMOL_DPO, SMOL_SFT, TRL_DPO
@@ -41,7 +43,7 @@ def test_every_key_is_named_once_with_what_became_of_it(
     lines = capsys.readouterr().err.splitlines()
     for key in yaml.safe_load(EVERY[name]):
         (line,) = [line for line in lines if line.split()[0] == key]
-        assert any(f" {status} " in line for status in ("kept", "renamed", "dead", "lost")), line
+        assert any(f" {status} " in line for status in ("kept", "renamed", "dead", "differs", "lost")), line
 
 
 def test_sft_then_dpo_make_one_recipe_of_the_originals_settings(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_test_splits_and_other_configurations_are_never_mixed_in(
         ("HuggingFaceH4/cai-conversation-harmless", "train_sft")
     ]
     said = capsys.readouterr().err
-    assert "HuggingFaceH4/ultrachat_200k:test_sft is a test split" in said
+    assert "HuggingFaceH4/ultrachat_200k:test_sft is no train split" in said
     assert "HuggingFaceTB/smoltalk2 has no configuration here (SFT)" in said
 
 
@@ -106,6 +108,97 @@ def test_what_changed_the_result_there_and_has_no_place_here_is_said(
     assert "If moodlep/mistral-7b-sft-constitutional-ai is one (adapter or merged), import the SFT file first" in said
 
 
+@pytest.mark.parametrize(("value", "status"), [("true", "dead"), ("false", "lost")])
+def test_a_file_that_trained_what_users_say_is_told_that_answers_alone_are_trained_here(
+    value: str, status: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported(tmp_path, f"{SMOL_SFT}\nassistant_only_loss: {value}\n")
+
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("assistant_only_loss")]
+    assert f" {status} " in line
+    assert line.endswith("every answer is trained, and nothing else is")
+
+
+SAID_NOWHERE = {
+    "sft": """
+num_train_epochs differs not set there (3 by default) → sft.epochs: 1 here
+per_device_train_batch_size differs not set there (8 by default) → sft.batch_size: 16 here
+learning_rate differs not set there (2e-05 by default) → sft.learning_rate: 0.0002 here
+warmup_steps differs not set there (0 by default) → sft.warmup_fraction: 0.1 here
+lr_scheduler_type lost not set there (linear by default) → cosine here
+use_peft lost not set there (false by default): every weight is trained there, here an adapter (sft.lora)
+""",
+    "dpo": """
+num_train_epochs differs not set there (3 by default) → dpo.epochs: 1 here
+per_device_train_batch_size differs not set there (8 by default) → dpo.batch_size: 16 here
+learning_rate differs not set there (1e-06 by default) → dpo.learning_rate: 5e-06 here
+warmup_steps differs not set there (0 by default) → dpo.warmup_fraction: 0.1 here
+lr_scheduler_type lost not set there (linear by default) → cosine here
+use_peft lost not set there (false by default): every weight is trained there, here an adapter (sft.lora)
+""",
+}
+
+
+def unsaid(shown: str) -> list[str]:
+    """The lines about what an old file does not set, with single spaces."""
+    return [" ".join(line.split()) for line in shown.splitlines() if "not set there (" in line]
+
+
+@pytest.mark.parametrize(("stage", "only"), [("sft", "packing: true"), ("dpo", "beta: 0.2")])
+def test_a_default_of_theirs_that_is_another_one_here_is_said_where_the_file_relies_on_it(
+    stage: str, only: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported(tmp_path, f"{only}\nnum_train_epochs: null\n")
+    said = capsys.readouterr().err
+    assert unsaid(said) == SAID_NOWHERE[stage].strip().splitlines()
+    assert f"{stage.upper()} file with 2 keys and 6 defaults that are others here: 1 " in said
+    assert "to train as there: num_train_epochs, per_device_train_batch_size, learning_rate, warmup_steps\n" in said
+    assert "has no place here: lr_scheduler_type, use_peft\n" in said
+
+
+@pytest.mark.parametrize(
+    ("written", "silent"),
+    [
+        ("num_train_epochs: 1", "num_train_epochs"),
+        ("max_steps: 50", "num_train_epochs"),
+        ("gradient_accumulation_steps: 2", "per_device_train_batch_size"),
+        ("warmup_ratio: 0", "warmup_steps"),
+        ("lr_scheduler_type: cosine", "lr_scheduler_type"),
+        ("use_peft: false", "use_peft"),
+    ],
+)
+def test_what_a_file_sets_in_any_way_is_no_default(
+    written: str, silent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported(tmp_path, f"packing: true\n{written}\n")
+    every = [line.split()[0] for line in SAID_NOWHERE["sft"].strip().splitlines()]
+    assert [line.split()[0] for line in unsaid(capsys.readouterr().err)] == [key for key in every if key != silent]
+
+
+def test_a_file_that_says_everything_relies_on_no_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    imported(tmp_path, SMOL_SFT, SMOL_DPO)
+    said = capsys.readouterr().err
+    assert unsaid(said) == []
+    assert "others here" not in said
+
+
+def test_training_of_every_weight_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    imported(tmp_path, SMOL_SFT.replace("use_peft: true", "use_peft: false"))
+    said = capsys.readouterr().err
+    assert "lost     every weight is trained there, here an adapter (sft.lora)\n" in said
+    assert "has no place here: use_peft, " in said
+
+
+def test_an_adapters_defaults_are_said_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = ("use_peft: true", "num_train_epochs: 1", "per_device_train_batch_size: 8", "lr_scheduler_type: cosine")
+    imported(tmp_path, "\n".join(["packing: true", "learning_rate: 1e-4", "warmup_ratio: 0.1", *written]))
+    assert unsaid(capsys.readouterr().err) == [
+        "lora_dropout differs not set there (0.05 by default) → sft.lora.dropout: 0 here",
+        "lora_target_modules differs not set there (PEFT's choice for the model by default) → "
+        "sft.lora.target_modules: all-linear here",
+    ]
+
+
 def test_a_dpo_file_on_an_adapter_folder_becomes_the_chain_from_its_base(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +223,23 @@ def test_a_dpo_file_on_an_sft_recipe_keeps_its_text_and_names_what_differs(
     assert "lost     sft.lora.rank stays 16: dpo continues that adapter" in said
     assert "lost     seed stays 42, one for the whole run" in said
     assert "student.model stays HuggingFaceTB/SmolLM2-1.7B-Instruct: dpo continues this run's sft adapter" in said
+
+
+@pytest.mark.parametrize(("sft", "dpo"), [(True, False), (False, True), (True, True), (False, False)])
+def test_dpo_keeps_the_frozen_weights_that_sft_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sft: bool, dpo: bool
+) -> None:
+    texts = [SMOL_SFT, SMOL_DPO]
+    assert all("load_in_4bit: true" in text for text in texts)
+    for i, wanted in enumerate((sft, dpo)):
+        texts[i] = texts[i].replace("load_in_4bit: true", f"load_in_4bit: {str(wanted).lower()}")
+    recipe = imported(tmp_path, *texts)
+
+    stays = "nf4" if sft else "none"
+    assert (recipe.sft.quantization, recipe.dpo.quantization) == (stays, stays)
+    status = "dead" if sft == dpo else "lost"
+    said = capsys.readouterr().err
+    assert re.search(rf"load_in_4bit .* {status} +sft\.quantization stays {stays}: dpo goes on", said)
 
 
 def test_losses_keep_their_weights_and_rpo_becomes_one_of_them(tmp_path: Path) -> None:
@@ -212,6 +322,27 @@ def test_every_setting_of_trl_is_known() -> None:
 
     fields = {it.name for of in (DPOConfig, ModelConfig, ScriptArguments, SFTConfig) for it in dataclasses.fields(of)}
     assert fields - set(OLD_NAMES) - set(TRANSLATE) == set()
+
+
+def test_the_defaults_it_names_are_trls_and_differ_from_ours_and_all_others_are_the_same() -> None:
+    from trl import DPOConfig, ModelConfig, SFTConfig
+
+    trl: dict[str, dict[str, Any]] = {
+        "sft": {it.name: it.default for it in dataclasses.fields(SFTConfig)},
+        "dpo": {it.name: it.default for it in dataclasses.fields(DPOConfig)},
+    }
+    ours = {"sft": SftSettings().model_dump(), "dpo": DpoSettings().model_dump()}
+    for stage, theirs in trl.items():
+        for one in DEFAULTS:
+            assert getattr(one, stage) == theirs[one.keys[0]] != ours[stage][one.name]
+        assert theirs["gradient_accumulation_steps"] == 1
+        assert theirs["lr_scheduler_type"] == SCHEDULER
+        assert theirs["max_length"] == ours[stage]["max_length"]
+    assert all(trl["dpo"][name] == ours["dpo"][name] for name in ("beta", "label_smoothing", "loss_weights"))
+    model, lora = {it.name: it.default for it in dataclasses.fields(ModelConfig)}, LoraSettings()
+    assert (model["use_peft"], model["lora_target_modules"], model["load_in_4bit"]) == (False, None, False)
+    assert (model["lora_r"], model["lora_alpha"]) == (lora.rank, lora.alpha)
+    assert model["lora_dropout"] == LORA_DROPOUT != lora.dropout
 
 
 KEYS = st.sampled_from(sorted(OLD_NAMES | TRANSLATE))

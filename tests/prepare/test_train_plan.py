@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from jobs.__main__ import main
 from jobs.common.errors import DataError
+from jobs.common.fitting import usable_bytes
 from jobs.common.gpus import GPUS, Gpu
-from jobs.common.memory import GIB, KNOWN, peak_bytes, usable_bytes
+from jobs.common.memory import GIB, peak_bytes
+from jobs.common.model_shape import KNOWN
 from jobs.common.recipe import load_recipe
 from jobs.common.settings import DpoSettings, SftSettings
 from jobs.common.stage import RunContext
 from jobs.prepare.train_plan import find_shape
-from jobs.prepare.train_plan_cost import Stage, forecast
+from jobs.prepare.train_plan_cost import Forecast, Stage, forecast, smallest
 from jobs.prepare.train_plan_rows import Length, Rows, rows_of
 from jobs.prepare.train_plan_table import Offer, dollars
 from tests.train.builders import finish_fetch, finish_generate, make_context, pair, sft_example
@@ -211,6 +213,45 @@ def test_a_forecast_fits_its_gpu_and_holds_every_row(
     assert found.passes >= 1
     assert found.seconds
     assert found.seconds > 60
+
+
+def test_a_long_stage_is_planned_with_compiled_layers_and_a_short_one_without() -> None:
+    def planned(count: int, peak: float | None = 1e14) -> Forecast:
+        stage = Stage("sft", SftSettings(batch_size=64), rows([Length(50, (400,))] * count), MISTRAL, 16)
+        found = forecast(stage, Gpu("X", "X", 24 * GIB, peak, 1.0))
+        assert found
+        assert found.load.compiled is found.compiled
+        return found
+
+    short, long = planned(64), planned(64_000)
+    assert (short.compiled, long.compiled) == (False, True)
+    assert short.tokens < long.tokens, "compiled layers keep less"
+    assert not planned(64_000, peak=None).compiled
+
+
+def test_the_plan_says_which_layers_it_takes_to_be_compiled(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def layers(*sets: str) -> str:
+        lines = training(capsys, "--recipe", "smollm2-1.7b", *sets)
+        said = " ".join(line.strip() for line in lines)
+        found = re.search(r"layers: compiled where .* as the trainer decides it: (.*?) minutes:", said)
+        assert found
+        return found[1]
+
+    assert layers("--set", "sft.epochs=0.01", "--set", "dpo.epochs=1000") == "sft on none; dpo on all"
+    some = layers("--set", "sft.epochs=6", "--set", "dpo.epochs=0.01")
+    assert re.match(r"sft on (?!all;|none;).*; dpo on none", some)
+
+
+def test_what_a_stage_needs_keeps_to_what_the_recipe_fixes() -> None:
+    lengths = [Length(50, (400,))] * 64
+
+    def needed(**changes: Any) -> float:
+        settings = SftSettings.model_validate(changes)
+        return peak_bytes(smallest(Stage("sft", settings, rows(lengths), MISTRAL, 16))).total
+
+    assert needed() == needed(gradient_checkpointing=True)
+    assert needed() < needed(gradient_checkpointing=False)
+    assert needed() < needed(micro_batch_tokens=16_000)
 
 
 def test_what_the_recipe_fixes_is_kept() -> None:

@@ -75,8 +75,8 @@ def test_adapters_alone_name_the_base_that_everybody_can_load(run: Finished) -> 
 
 
 def test_adapters_over_4_bit_weights_are_loaded_over_4_bit_weights(run: Finished) -> None:
-    with run.recipe.open("a", encoding="utf-8") as file:
-        file.write("dpo: {quantization: nf4}\n")
+    text = run.recipe.read_text(encoding="utf-8")
+    run.recipe.write_text(text.replace("sft: {", "sft: {quantization: nf4, "), encoding="utf-8")  # and so for dpo
     finish_training(run)
     assert run.publish("--dry-run", "--repo", "me/tiny") == 0
     code = card(run)[1].split("```python\n")[1].split("```")[0]

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.fetched import Fetched, FetchedFile, FetchedStudent
+from jobs.common.held_out import HeldOutPrompt
 from jobs.common.jsonl import write_json, write_records
-from jobs.common.records import HeldOutPrompt, PreferencePair, RedTeamPrompt, SftExample, Split, record_id
+from jobs.common.records import PreferencePair, RedTeamPrompt, SftExample, Split, record_id
 from jobs.common.settings import Recipe
 from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.common.fetched import FetchedFile
 from jobs.common.stage import RunContext
 from jobs.train.device import go_offline
 from tests.train.builders import (
@@ -47,12 +48,24 @@ def students(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
+@pytest.fixture(scope="session")
+def tokenizer(students: Callable[[str], Path]) -> Any:
+    """The tiny ChatML student's, with our template."""
+    from jobs.train.student import Student, load_tokenizer
+
+    return load_tokenizer(Student(students("chatml"), "tiny", "1", "chatml"))
+
+
 @pytest.fixture
 def tiny_run(tmp_path: Path, students: Callable[[str], Path]) -> Callable[..., RunContext]:
     """A run with finished fetch and generate stages: `tiny_run(template="mistral", sft={...})`."""
 
     def make(
-        template: str = "chatml", student: Path | None = None, files: dict[str, Any] | None = None, **changes: Any
+        template: str = "chatml",
+        student: Path | None = None,
+        files: dict[str, Any] | None = None,
+        mixed: dict[str, FetchedFile] | None = None,
+        **changes: Any,
     ) -> RunContext:
         recipe = {
             "student": {"chat_template": template},
@@ -63,7 +76,7 @@ def tiny_run(tmp_path: Path, students: Callable[[str], Path]) -> Callable[..., R
             "respond": {"max_new_tokens": 8, "batch_size": 4, "show": 1} | changes.pop("respond", {}),
         }
         context = make_context(tmp_path / "runs", **(recipe | changes))
-        finish_fetch(context, student or students(template))
+        finish_fetch(context, student or students(template), mixed)
         finish_generate(context, small_generate() if files is None else files)
         return context
 

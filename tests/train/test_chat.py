@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.common.errors import ConfigError
-from jobs.common.records import System
+from jobs.common.held_out import System
 from jobs.common.stage import RunContext
 from jobs.train import chat
 from jobs.train.examples import Messages

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs.common.errors import DataError
 from jobs.common.jsonl import sha256_file, write_json
 from jobs.train import checkpoints
 from jobs.train.chain import ADAPTER, CHAIN, chain_fault, marked
@@ -138,6 +140,61 @@ def test_a_kill_between_seal_and_chain_leaves_no_gap(tmp_path: Path) -> None:
     assert chain(tmp_path) == before
 
 
+def test_a_half_written_last_line_of_the_chain_is_left_out_and_its_link_written_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = sealed(tmp_path, 1, 2, 3)
+    before, path = chain(tmp_path), tmp_path / CHAIN
+    path.write_bytes(path.read_bytes()[:-20])
+    assert chain(tmp_path) == marked([{k: v for k, v in link.items() if k != "superseded"} for link in before[:2]])
+
+    assert newest_checkpoint(folder) == folder / "checkpoint-3"
+    assert chain(tmp_path) == before
+    assert "damaged" not in capsys.readouterr().err
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    lost=st.sets(st.integers(0, 4), min_size=1),
+    garbage=st.binary(max_size=20).filter(lambda it: b"\n" not in it) | st.just(b'{"step": 3}') | st.just(b"[1]"),
+)
+def test_a_damaged_chain_is_named_and_stops_no_training(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], lost: set[int], garbage: bytes
+) -> None:
+    stage = tmp_path_factory.mktemp("stage")
+    folder = sealed(stage, 1, 2, 3, 4, 5)
+    path = stage / CHAIN
+    lines = [garbage if i in lost else line for i, line in enumerate(path.read_bytes().splitlines())]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    damaged = path.read_bytes()
+    with pytest.raises(DataError, match=f"chain.jsonl is damaged: line {min(lost) + 1} is no link"):
+        chain(stage)
+    capsys.readouterr()
+
+    assert newest_checkpoint(folder) == folder / "checkpoint-5"
+
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"chain.jsonl is damaged (line {min(lost) + 1} is no link" in said
+    assert (stage / f"damaged-1-{CHAIN}").read_bytes() == damaged
+    whole = {3, 4}  # their checkpoints are kept, and so their links come back
+    reached = max(lost - whole, default=-1) + 2  # the first step that the chain still leads back to
+    links = chain(stage)
+    assert [link["step"] for link in links if not link["superseded"]] == list(range(reached, 6))
+    assert (chain_fault(links) is None) == (lost <= whole)
+    sealed(stage, 6)
+    assert chain(stage)[-1]["previous"] == chain(stage)[-2]["sha256"]
+
+
+def test_a_second_damage_of_the_chain_keeps_the_first_ones_copy(tmp_path: Path) -> None:
+    folder = sealed(tmp_path, 1)
+    for content in (b"one\n", b"two\n"):
+        (tmp_path / CHAIN).write_bytes(content)
+        newest_checkpoint(folder)
+
+    assert [(tmp_path / f"damaged-{number}-{CHAIN}").read_bytes() for number in (1, 2)] == [b"one\n", b"two\n"]
+    assert chain_fault(chain(tmp_path)) is None
+
+
 def test_the_same_steps_written_again_after_damage_give_one_path(tmp_path: Path) -> None:
     folder = sealed(tmp_path, 1, 2, 3)
     for step in (2, 3):
@@ -179,6 +236,18 @@ def test_after_any_resumes_one_path_leads_from_the_last_link_to_the_start(resume
 
     assert [i for i, link in enumerate(found) if not link["superseded"]] == path
     assert chain_fault(found) is None
+
+
+def test_a_kill_while_an_old_checkpoint_is_removed_leaves_nothing_of_it_for_verify(tmp_path: Path) -> None:
+    folder = sealed(tmp_path, 1, 2)
+    shutil.copytree(folder / "checkpoint-1", tmp_path / "half")
+    sealed(tmp_path, 3)
+    (tmp_path / "half").rename(folder / "checkpoint-1")
+    (folder / "checkpoint-1" / ADAPTER).unlink()
+
+    checkpoints.keep_for_verify(tmp_path)
+
+    assert names(folder) == ["checkpoint-2", "checkpoint-3"]
 
 
 def test_when_the_stage_is_finished_damaged_checkpoints_go_and_those_of_replaced_outputs(tmp_path: Path) -> None:

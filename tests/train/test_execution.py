@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from jobs.common.errors import ConfigError
-from jobs.common.memory import GIB, KNOWN
+from jobs.common.memory import GIB
+from jobs.common.model_shape import KNOWN
 from jobs.common.stage import OpenStage, StagePlan, open_stage
 from jobs.train import execution
 from jobs.train.device import Device

@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 
 from jobs.common.errors import ConfigError, StoppedError
 from jobs.train.device import libraries
+from jobs.train.faults import in_four_bits
+from tests.train.builders import make_context
 from tests.train.test_checkpoints import sealed
 
 
@@ -64,6 +66,11 @@ def test_a_gpu_that_fails_is_a_stop_that_names_the_newest_checkpoint(tmp_path: P
     assert "Run the same command to go on (cai dpo --run r), from step 12." in line
 
 
+def test_initial_responses_go_on_by_the_command_that_writes_them() -> None:
+    with pytest.raises(StoppedError, match=r"\(cai respond --system base --run r\)"), libraries("initial", "r"):
+        raise RuntimeError("GPU has fallen off the bus")
+
+
 def test_before_the_first_checkpoint_the_line_says_that_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(StoppedError, match="no checkpoint was written yet"), libraries("sft", "r", tmp_path):
         raise RuntimeError("CUDA error: unknown error")
@@ -75,7 +82,7 @@ def test_what_torch_raises_for_a_failing_gpu_is_of_the_kind_that_is_read() -> No
 
 
 def test_a_torch_without_kernels_for_the_gpu_is_not_worth_another_try() -> None:
-    with pytest.raises(ConfigError, match="does not fit the GPU"), libraries("sft", "r"):
+    with pytest.raises(ConfigError, match=r"does not fit the GPU .*Run: cai doctor --run r$"), libraries("sft", "r"):
         raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
 
 
@@ -192,3 +199,11 @@ def test_the_workspace_that_makes_cublas_repeatable_is_set_before_torch_is_impor
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ":4096:8"
+
+
+def test_four_bits_begin_with_sft_whichever_stage_lacks_memory(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    command = "cai sft --run r --redo --set sft.quantization=nf4 --set dpo.quantization=nf4"
+
+    assert in_four_bits(context, "sft") == command
+    assert in_four_bits(context, "dpo") == f"{command}, then dpo with the same options"

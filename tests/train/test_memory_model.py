@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from jobs.common.memory import HEAD_TOKENS, Load, ModelShape, peak_bytes, shape_of
+from jobs.common.memory import HEAD_TOKENS, Load, peak_bytes
+from jobs.common.model_shape import ModelShape, shape_of
 from jobs.train.engine import attention
 from jobs.train.engine.attention import choose_attention
 from jobs.train.engine.forward import log_probs
@@ -85,7 +86,7 @@ def test_the_peak_of_a_pass_is_what_was_predicted(
         recompute_activations(model)
     model.train()
     start = max(1, round(LENGTH * (1 - scored)))
-    packed = pack([Row([1] * LENGTH, start)] * ROWS, "cpu")
+    packed = pack([Row([1] * LENGTH, [range(start, LENGTH)])] * ROWS, "cpu")
     log_probs(model, packed).sum().backward()  # gradients exist from here on
     with Alive(model) as alive:
         for parameter in model.parameters():

@@ -9,7 +9,7 @@ from transformers import LlamaConfig
 
 from jobs.common.flops import Work, causal_context, mfu
 from jobs.common.live import Training
-from jobs.common.memory import shape_of
+from jobs.common.model_shape import shape_of
 from jobs.train.execution import Execution
 from jobs.train.meter import Meter, meter_of
 from jobs.train.shares import Steps

@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 from safetensors.torch import load_file
 
+from jobs.common.held_out import Response
 from jobs.common.jsonl import read_json, read_records
-from jobs.common.records import Response
 from jobs.common.stage import RunContext
 from jobs.train import dpo, respond, sft
 

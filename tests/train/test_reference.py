@@ -20,6 +20,7 @@ from jobs.common.jsonl import read_json, write_json
 from jobs.train.engine.pack import PairIds
 from jobs.train.reference import Key, Logps, Store, pair_sha256, pin, summed
 
+AGAIN = "cai dpo --run r --recipe mine.yaml --redo"
 KEY = Key(base="rev", quantization="none", precision="fp32", adapter_sha256="a", template_sha256="t")
 
 
@@ -123,9 +124,9 @@ def test_processes_add_side_by_side(tmp_path: Path) -> None:
 
 def test_a_pinned_copy_does_not_change_when_the_store_does(tmp_path: Path) -> None:
     path, wanted = tmp_path / "reference.json", pairs(2)
-    first = pin(path, wanted, lambda: {pair_sha256(pair): said(pair) for pair in wanted})
+    first = pin(path, wanted, lambda: {pair_sha256(pair): said(pair) for pair in wanted}, AGAIN)
 
-    again = pin(path, wanted, lambda: pytest.fail("asked again"))
+    again = pin(path, wanted, lambda: pytest.fail("asked again"), AGAIN)
 
     assert again == first == [said(pair) for pair in wanted]
 
@@ -133,14 +134,14 @@ def test_a_pinned_copy_does_not_change_when_the_store_does(tmp_path: Path) -> No
 @pytest.mark.parametrize("change", [{"chosen": "x"}, {"chosen": float("inf")}, {"more": 1}])
 def test_a_pinned_copy_that_is_damaged_or_about_other_pairs_stops(tmp_path: Path, change: dict[str, object]) -> None:
     path, wanted = tmp_path / "reference.json", pairs(2)
-    pin(path, wanted, lambda: {pair_sha256(pair): said(pair) for pair in wanted})
+    pin(path, wanted, lambda: {pair_sha256(pair): said(pair) for pair in wanted}, AGAIN)
 
-    with pytest.raises(DataError, match=r"reference.json is damaged .*Run: cai dpo --redo"):
-        pin(path, pairs(3), dict)
+    with pytest.raises(DataError, match=f"reference.json is damaged .* Run: {AGAIN}"):
+        pin(path, pairs(3), dict, AGAIN)
     found = read_json(path)
     write_json(path, found | {pair_sha256(wanted[0]): found[pair_sha256(wanted[0])] | change})
-    with pytest.raises(DataError, match=r"reference.json is damaged .*Run: cai dpo --redo"):
-        pin(path, wanted, dict)
+    with pytest.raises(DataError, match=f"reference.json is damaged .* Run: {AGAIN}"):
+        pin(path, wanted, dict, AGAIN)
 
 
 def test_processes_share_what_the_first_found_missing_however_late_they_look(
@@ -157,7 +158,7 @@ def test_processes_share_what_the_first_found_missing_however_late_they_look(
     def reference(rank: int, wait: Any) -> Any:
         where: Any = SimpleNamespace(process_index=rank, num_processes=2, wait_for_everyone=wait)
         nothing: Any = None
-        return start.Reference(tmp_path, KEY, nothing, nothing, nothing, where)
+        return start.Reference(tmp_path, KEY, nothing, nothing, nothing, where, AGAIN)
 
     monkeypatch.setattr(start, "of_first", of_first)
     monkeypatch.setattr(start.Reference, "_compute", lambda _, given: compute(given))

@@ -18,11 +18,13 @@ from jobs.common.jsonl import read_json
 from jobs.common.stage import RunContext
 from jobs.train import adapters, sft
 from jobs.train.device import choose_device, libraries
+from jobs.train.keeper import Keeper
 from jobs.train.loop import Loop
 from jobs.train.probe import probe
 from jobs.train.randomness import get_randomness
 from jobs.train.sft_trainer import PackedSftTrainer
 from jobs.train.student import find_student, load_model, load_tokenizer
+from jobs.train.watch import Watch
 from tests.train.stopped import adapter_sha256, copy_run, stop_after
 
 Runs = Callable[..., RunContext]
@@ -185,17 +187,24 @@ def test_held_out_loss_is_the_mean_over_scored_tokens(tiny_run: Runs, monkeypatc
         with torch.no_grad():
             logits = trainer.model(input_ids=torch.tensor([row.ids])).logits[0]
         losses = torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(row.ids[1:]), reduction="none")
-        total, count = total + float(losses[row.start - 1 :].sum()), count + len(row.ids) - row.start
+        (answer,) = row.scored
+        total, count = total + float(losses[answer.start - 1 :].sum()), count + len(row.ids) - answer.start
     assert measured == pytest.approx(total / count, abs=1e-5)
 
 
-def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, tokens: int, without_checkpointing: bool = False) -> None:
-    """Every pass of more tokens fails as torch does; or only those that keep activations."""
+def out_of_memory_above(
+    monkeypatch: pytest.MonkeyPatch, tokens: int, without_checkpointing: bool = False, from_step: int = 0
+) -> None:
+    """Every pass of more tokens fails as torch does; or only those that keep activations, or those after a step."""
     pack = PackedSftTrainer.pack_rows
 
     def failing(self: PackedSftTrainer, indices: list[int]) -> Any:
         recomputed = without_checkpointing and self.keeper.execution.gradient_checkpointing
-        if sum(len(self.rows[i].ids) for i in indices) > tokens and not recomputed:
+        if (
+            sum(len(self.rows[i].ids) for i in indices) > tokens
+            and not recomputed
+            and self.state.global_step >= from_step
+        ):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return pack(self, indices)
 
@@ -222,6 +231,42 @@ def test_out_of_memory_halves_the_passes_and_does_the_step_again(
     assert adapter_sha256(context, "sft") == adapter_sha256(small, "sft"), (
         "the same steps, to the bit, random state included"
     )
+
+
+def kill(*_: object, **__: object) -> None:
+    """What kill -9 leaves: nothing more is written."""
+    raise BuiltError
+
+
+@pytest.mark.parametrize("stop", ["in the step that is done again", "after it", "before it is saved"])
+def test_a_resume_after_memory_ran_out_takes_the_passes_that_were_being_taken(
+    tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    settings = {"max_length": 128, "max_steps": 5, "micro_batch_tokens": 256}
+    undisturbed = tiny_run(sft=settings | {"lora": {"rank": 4, "alpha": 8, "dropout": 0.2}})
+    stopped = copy_run(undisturbed, "stopped")
+    out_of_memory_above(monkeypatch, 128, from_step=2)
+    make_room, redone = Keeper.make_room, []
+
+    def room(self: Keeper, *given: Any, **named: Any) -> None:
+        make_room(self, *given, **named)
+        redone.append(self.capacity)
+        if stop == "before it is saved":
+            patch.setattr(Watch, "on_step_end", kill)
+        else:
+            stop_after(patch, 1 if stop == "in the step that is done again" else 4)
+
+    sft.run(undisturbed)
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "make_room", room)
+        with pytest.raises((StoppedError, BuiltError)):
+            sft.run(stopped)
+
+    sft.run(stopped)
+
+    assert redone, "memory ran out before the stop"
+    assert adapter_sha256(stopped, "sft") == adapter_sha256(undisturbed, "sft")
+    assert log(stopped) == log(undisturbed)
 
 
 def test_a_single_row_that_does_not_fit_turns_checkpointing_on_and_then_gives_up(
@@ -309,8 +354,9 @@ class Poison(torch.autograd.Function):
         return gradient * float("inf")
 
 
-def test_how_the_passes_are_cut_changes_a_run_by_rounding_alone(tiny_run: Runs) -> None:
-    context = tiny_run(sft={"micro_batch_tokens": 4096})
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_how_the_passes_are_cut_changes_a_run_by_rounding_alone(tiny_run: Runs, dropout: float) -> None:
+    context = tiny_run(sft={"micro_batch_tokens": 4096, "lora": {"rank": 4, "alpha": 8, "dropout": dropout}})
     parted = copy_run(context, "parted")
     recipe = context.recipe.model_copy(
         update={
@@ -347,5 +393,5 @@ def test_a_resume_reads_the_execution_back_and_a_named_one_takes_its_place(
 
     assert built_trainer(changed(context, micro_batch_tokens=512), monkeypatch).keeper.capacity == 512
     path.write_text("{}")
-    with pytest.raises(DataError, match=r"execution.json is damaged .* Run: cai sft --redo"):
+    with pytest.raises(DataError, match=r"execution.json is damaged .* Run: cai sft --run r --redo"):
         sft.run(context)

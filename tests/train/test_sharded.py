@@ -80,7 +80,7 @@ def loss_of(model: Any, rows: list[list[int]], processes: int) -> Any:
     from jobs.train.engine.pack import Row, pack
 
     total = sum(len(ids) - 1 for ids in ROWS)
-    packed = pack([Row(ids, 1) for ids in rows], "cpu")
+    packed = pack([Row(ids, [range(1, len(ids))]) for ids in rows], "cpu")
     return -log_probs(model, packed).sum() / total * processes  # FSDP averages
 
 

@@ -20,6 +20,7 @@ from jobs.common.jsonl import read_json, read_records, sha256_file, write_json
 from jobs.common.records import Dropped
 from jobs.common.stage import RunContext
 from jobs.train import adapters, dpo, respond, sft
+from jobs.train.stepping import Stepping
 from tests.train.builders import finish_fetch, finish_generate, make_context, small_generate
 
 Runs = Callable[..., RunContext]
@@ -87,7 +88,7 @@ def test_an_adapter_of_another_base_stops_dpo(tiny_run: Runs) -> None:
     sft.run(context)
     change_output(context, "sft", "adapter/adapter_config.json", {"base_model_name_or_path": "other"})
 
-    with pytest.raises(DataError, match=r"the adapter's base is other .*the student is tiny-chatml.*cai sft --redo"):
+    with pytest.raises(DataError, match=r"the adapter's base is other .*student is tiny-chatml.*sft --run r --redo"):
         dpo.run(context)
 
 
@@ -96,7 +97,7 @@ def test_an_adapter_of_another_shape_stops_dpo(tiny_run: Runs) -> None:
     sft.run(context)
     change_output(context, "sft", "adapter/adapter_config.json", {"r": 8})
 
-    with pytest.raises(DataError, match=r"adapter does not fit tiny-chatml.*cai sft --redo"):
+    with pytest.raises(DataError, match=r"adapter does not fit tiny-chatml.*cai sft --run r --redo"):
         dpo.run(context)
 
 
@@ -111,7 +112,7 @@ def change_output(context: RunContext, stage: str, name: str, changes: dict[str,
 def test_too_many_long_rows_stop_sft_and_are_named(tiny_run: Runs) -> None:
     context = tiny_run(sft={"max_length": 48})
 
-    with pytest.raises(DataError, match=r"of 8 rows, over 5%, with sft.max_length=48.*--set sft.max_length=96"):
+    with pytest.raises(DataError, match=r"of 8 rows \(8 prompt_too_long\), over 5%.*--set sft.max_length=96"):
         sft.run(context)
 
     named = read_records(context.folder / "sft" / "dropped.jsonl", Dropped)
@@ -153,22 +154,94 @@ def test_nothing_held_out_is_reported_as_unknown_and_respond_stops(tiny_run: Run
         respond.run(context)
 
 
-def test_mixed_in_rows_are_trained_and_counted(tmp_path: Path, students: Callable[[str], Path]) -> None:
+def test_nothing_held_out_is_never_evaluated_between_steps(
+    tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = small_generate() | {"held_out_sft": [], "held_out_pairs": []}
+    steps = {"max_steps": 6, "evaluations": 2}
+    context = tiny_run(files=files, sft=steps, dpo=steps)
+    evaluated: list[int] = []
+    original = Stepping.evaluate
+
+    def evaluate(self: Any, *arguments: Any, **given: Any) -> dict[str, float]:
+        evaluated.append(self.state.global_step)
+        return original(self, *arguments, **given)
+
+    monkeypatch.setattr(Stepping, "evaluate", evaluate)
+
+    for stage in (sft, dpo):
+        stage.run(context)
+        lines = map(json.loads, (context.folder / stage.SECTION / "log.jsonl").read_text().splitlines())
+        assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+        assert (context.folder / f"{stage.SECTION}-curves.png").exists()
+
+    assert evaluated == [0, 6, 0, 6], "only to say before and after that nothing was measured"
+    said = capsys.readouterr().err
+    assert "held-out batches" not in said
+    assert said.count("held-out not measured (no held-out") == 2
+
+
+def mixed_run(tmp_path: Path, student: Path, answers: list[str], weight: float, files: Any = None) -> RunContext:
+    """A run ready for an sft of one step, with prompts of those answers as a mix-in."""
     path = tmp_path / "mix.jsonl"
-    path.write_text(
-        "".join(json.dumps({"prompt": f"What is {i}?", "completion": f"It is {i}."}) + "\n" for i in range(9))
-    )
-    sections = {"max_steps": 1, "batch_size": 1, "max_length": 256}
-    mix = [{"dataset": str(path), "weight": 0.5}]
-    context = make_context(tmp_path / "runs", sft=sections | {"mix_in": mix})
+    rows = [{"prompt": f"What is {i}?", "completion": answer} for i, answer in enumerate(answers)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in rows))
+    sections = {
+        "max_steps": 1,
+        "batch_size": 1,
+        "max_length": 256,
+        "mix_in": [{"dataset": str(path), "weight": weight}],
+    }
+    context = make_context(tmp_path / "runs", sft=sections)
     key = f"{path}@main/train"
-    finish_fetch(context, students("chatml"), {key: FetchedFile(path=str(path), sha256=sha256_file(path))})
-    finish_generate(context, small_generate())
+    finish_fetch(context, student, {key: FetchedFile(path=str(path), sha256=sha256_file(path))})
+    finish_generate(context, small_generate() if files is None else files)
+    return context
+
+
+def test_mixed_in_rows_are_trained_and_counted(
+    tmp_path: Path, students: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = mixed_run(tmp_path, students("chatml"), [f"It is {i}." for i in range(9)], 0.5)
 
     sft.run(context)
 
     counts = read_json(context.folder / "sft" / "manifest.json")["counts"]
     assert (counts["rows_in"], counts["rows_trained"], counts["rows_mixed_in"]) == (12, 12, 4)
+    assert "sft: rows: 8 of our own, 4 mixed in, 3 held out\n" in capsys.readouterr().err
+
+
+def test_weight_counts_the_rows_of_our_own_that_are_trained_and_every_lost_row_is_said(
+    tmp_path: Path, students: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, answers = small_generate(rows=24), ["Because."] * 30 + ["Because. " * 200] * 30
+    files["sft"] = [files["sft"][0].model_copy(update={"completion": "<|im_end|>"}), *files["sft"][1:]]
+    context = mixed_run(tmp_path, students("chatml"), answers, 1, files)
+
+    sft.run(context)
+
+    manifest = read_json(context.folder / "sft" / "manifest.json")
+    counts, dropped = manifest["counts"], manifest["dropped"]
+    assert (counts["rows_trained"], counts["rows_mixed_in"]) == (46, 23)
+    assert dropped == {"mix_in_too_long": counts["rows_in"] - 47, "special_token": 1}
+    assert dropped["mix_in_too_long"] > 0
+    ours, others = "(dropped 1 special_token)", f"(dropped {dropped['mix_in_too_long']} mix_in_too_long)"
+    assert f"sft: rows: 23 of our own {ours}, 23 mixed in {others}, 3 held out\n" in capsys.readouterr().err
+    names = [it.drop_reason for it in read_records(context.folder / "sft" / "dropped.jsonl", Dropped)]
+    assert {name: names.count(name) for name in names} == dropped
+
+
+def test_a_mix_in_of_which_nothing_fits_is_said_and_stops_nothing(
+    tmp_path: Path, students: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = mixed_run(tmp_path, students("chatml"), ["Because. " * 200] * 9, 3)
+
+    sft.run(context)
+
+    assert read_json(context.folder / "sft" / "manifest.json")["counts"]["rows_mixed_in"] == 0
+    said = capsys.readouterr().err
+    assert "24 rows wanted (weight 3), 0 of its 9 can be trained" in said
+    assert "sft: rows: 8 of our own, 0 mixed in (dropped 9 mix_in_too_long), 3 held out\n" in said
 
 
 def test_a_damaged_models_json_names_the_field(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -20,22 +19,35 @@ from tests.train.stopped import adapter_sha256, copy_run, stop_after
 
 Runs = Callable[..., RunContext]
 
+RESTS_AFTER_STEP_2 = """
+import sys
+from jobs.__main__ import main
+from jobs.train.watch import Watch
+real = Watch.on_log
+def on_log(watch, args, state, control, **given):
+    real(watch, args, state, control, **given)
+    if state.global_step == 2:
+        print("step 2", flush=True)
+        sys.stdin.read()
+Watch.on_log = on_log
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def test_sigterm_to_the_command_then_the_same_command_gives_the_undisturbed_adapter(tiny_run: Runs) -> None:
     context = tiny_run(sft={"max_steps": 24, "save_minutes": 10, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}})
     recipe = context.runs / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(context.recipe.model_dump(mode="json")))
-    command = [sys.executable, "-m", "jobs", "sft", "--recipe", str(recipe), "--run", "r", "--runs", str(context.runs)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    log = context.folder / "sft" / "log.jsonl"
-    deadline = time.monotonic() + 90
-    while not (log.exists() and len(log.read_bytes().splitlines()) >= 2) and time.monotonic() < deadline:
-        time.sleep(0.02)
-        assert process.poll() is None, process.stderr and process.stderr.read()
+    where = ["sft", "--recipe", str(recipe), "--run", "r", "--runs", str(context.runs)]
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", RESTS_AFTER_STEP_2, *where]
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "step 2\n"
     process.terminate()
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=120)[1]
     assert process.returncode == 75, errors
-    assert "a checkpoint of step" in errors.splitlines()[-1]
+    assert "a checkpoint of step 2" in errors.splitlines()[-1]
     assert not (context.folder / "sft" / "adapter").exists()
     assert not (context.folder / "sft" / "manifest.json").exists()
     undisturbed = copy_run(context, "undisturbed")
@@ -114,6 +126,25 @@ def test_a_stop_while_a_stage_gets_ready_ends_it_there_and_then(
     sft.run(context)
 
     assert (context.folder / "sft" / "manifest.json").exists()
+
+
+def test_what_was_measured_before_the_first_step_is_measured_again_where_its_file_is_damaged(
+    tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = tiny_run(sft={"max_steps": 2}, dpo={"max_steps": 3})
+    sft.run(context)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(StoppedError):
+            dpo.run(context)
+    path = context.folder / "dpo" / "before.json"
+    before = path.read_bytes()
+    path.write_bytes(before[:-10])
+
+    dpo.run(context)
+
+    assert "before.json is damaged: not JSON" in capsys.readouterr().err
+    assert path.read_bytes() == before, "the model is as it was before the first step"
 
 
 def test_a_broken_newest_checkpoint_is_named_and_the_one_before_it_is_used(

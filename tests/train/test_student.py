@@ -26,6 +26,8 @@ from tests.train.builders import make_context
 
 Students = Callable[[str], Path]
 
+AGAIN = "cai fetch --run r --recipe mine.yaml --redo"
+
 CONVERSATIONS = [
     [{"role": "user", "content": " Hi \n there "}],
     [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
@@ -88,6 +90,32 @@ def test_a_tokenizer_with_nothing_to_pad_with_stops(students: Students, tmp_path
 
     with pytest.raises(ConfigError, match="no token for padding"):
         load_tokenizer(Student(folder, "tiny", "1", "mistral"))
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", '{"version": "1.0", "model"', "{}", "[]"], ids=["missing", "empty", "cut off", "nothing", "list"]
+)
+def test_a_tokenizer_that_is_missing_or_damaged_names_the_file_and_the_command(
+    students: Students, tmp_path: Path, text: str | None
+) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(students("chatml"), folder)
+    (folder / "tokenizer.json").unlink()
+    if text is not None:
+        (folder / "tokenizer.json").write_text(text)
+
+    with libraries("sft", "r"), pytest.raises(DataError) as stopped:
+        load_tokenizer(Student(folder, "tiny", "1", "chatml", AGAIN))
+    line = str(stopped.value)
+    assert line.startswith(f"{folder / 'tokenizer.json'} (student) is missing or damaged: ")
+    assert line.endswith(f". Run: {AGAIN}")
+    assert "\n" not in line
+
+
+def test_the_command_that_brings_a_student_anew_is_its_runs_own(students: Students, tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+
+    assert find_student(context, fetched(students("chatml"))).again == "cai fetch --run r --redo"
 
 
 def fetched(path: Path, **more: Any) -> Fetched:
@@ -178,7 +206,7 @@ def test_dequantising_gives_the_weights_and_tokens_transformers_reads(students: 
 
         theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
         with libraries("sft", "r"):
-            folder = dequantized_folder(path, "tiny", tmp_path / "models")
+            folder = dequantized_folder(path, "tiny", tmp_path / "models", AGAIN)
         ours = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         tokenizers = [AutoTokenizer.from_pretrained(folder), AutoTokenizer.from_pretrained(students("chatml"))]
         ids = torch.tensor([[5, 6, 7, 8]])
@@ -192,7 +220,7 @@ def test_dequantising_gives_the_weights_and_tokens_transformers_reads(students: 
     assert [tokenizers[0].encode(text) for text in texts] == [tokenizers[1].encode(text) for text in texts]
     assert sorted(it.suffix for it in folder.iterdir() if it.suffix == ".safetensors") == [".safetensors"]
     stamp = (folder / "config.json").stat().st_mtime_ns
-    assert dequantized_folder(path, "tiny", tmp_path / "models") == folder
+    assert dequantized_folder(path, "tiny", tmp_path / "models", AGAIN) == folder
     assert (folder / "config.json").stat().st_mtime_ns == stamp, "made once"
     assert not list((tmp_path / "models").glob(".*")), "no temporary folder is left"
 
@@ -202,8 +230,8 @@ def test_a_damaged_gguf_stops_and_leaves_nothing(tmp_path: Path, content: bytes)
     path = tmp_path / "tiny.gguf"
     path.write_bytes(content)
 
-    with libraries("sft", "r"), pytest.raises(DataError, match=r"tiny.gguf.*Run: cai fetch --redo"):
-        dequantized_folder(path, "tiny", tmp_path / "models")
+    with libraries("sft", "r"), pytest.raises(DataError, match=f"tiny.gguf.* Run: {AGAIN}"):
+        dequantized_folder(path, "tiny", tmp_path / "models", AGAIN)
     assert not list((tmp_path / "models").glob("*")) if (tmp_path / "models").exists() else True
 
 
@@ -211,4 +239,4 @@ def test_a_gguf_of_another_architecture_stops(students: Students, tmp_path: Path
     write_gguf(tmp_path / "tiny.gguf", students("chatml"), architecture="gemma")
 
     with libraries("sft", "r"), pytest.raises(ConfigError, match="architecture 'gemma'; a GGUF student must be llama"):
-        dequantized_folder(tmp_path / "tiny.gguf", "tiny", tmp_path / "models")
+        dequantized_folder(tmp_path / "tiny.gguf", "tiny", tmp_path / "models", AGAIN)

@@ -35,6 +35,7 @@ def start(context: RunContext, stage: str, config: Path = DDP) -> subprocess.Pop
         [sys.executable, "-m", "jobs.train.launch", str(config), stage, *where],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -44,6 +45,15 @@ def finish(process: subprocess.Popen[str]) -> str:
     said = process.communicate(timeout=240)[1]
     assert process.returncode == 0, said
     return said
+
+
+def after_steps(context: RunContext, stage: str, steps: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a stage has written down so many steps."""
+    log = context.folder / stage / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_bytes().splitlines()) >= steps) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        assert process.poll() is None, process.stderr and process.stderr.read()
 
 
 def losses(context: RunContext, stage: str) -> list[float]:
@@ -78,11 +88,7 @@ def test_two_processes_give_the_losses_and_adapters_of_one(tiny_run: Runs) -> No
 def test_sigterm_to_the_launcher_stops_both_processes_and_the_same_command_goes_on(tiny_run: Runs) -> None:
     context = tiny_run(sft={"max_steps": 40, **DROPOUT})
     process = start(context, "sft")
-    log = context.folder / "sft" / "log.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and len(log.read_bytes().splitlines()) >= 2) and time.monotonic() < deadline:
-        time.sleep(0.02)
-        assert process.poll() is None, process.stderr and process.stderr.read()
+    after_steps(context, "sft", 2, process)
     children = _children(process.pid)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[1]
@@ -102,9 +108,10 @@ def test_sigterm_to_the_launcher_stops_both_processes_and_the_same_command_goes_
 def test_a_mistake_ends_every_process_with_its_exit_code(tiny_run: Runs) -> None:
     context = tiny_run()
     process = start(context, "dpo")  # sft has not run
-    said = process.communicate(timeout=120)[1]
+    result, said = process.communicate(timeout=120)
 
     assert process.returncode == 78
+    assert result == "", "libraries of several processes speak there"
     assert said.count('No finished "sft" stage') == 1
 
 

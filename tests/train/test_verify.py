@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from jobs.common.errors import ConfigError, DataError
+from jobs.common.errors import ConfigError, DataError, StoppedError
 from jobs.common.jsonl import sha256_file, write_json
 from jobs.common.stage import RunContext
 from jobs.train import dpo, sft, shares, verify
 from jobs.train.chain import CHAIN
 from jobs.train.checkpoints import CHECKPOINTS, VERIFY_STEPS, kept_checkpoints, step_of
+from tests.train.stopped import adapter_sha256, copy_run, stop_after
 
 Runs = Callable[..., RunContext]
 STEPS = VERIFY_STEPS + 2
@@ -116,6 +117,11 @@ def shorten_chain(stage: Path) -> None:
     (stage / CHAIN).write_text("".join(lines[1:]))
 
 
+def damage_chain(stage: Path) -> None:
+    lines = (stage / CHAIN).read_text().splitlines(keepends=True)
+    (stage / CHAIN).write_text("".join([lines[0], "garbage\n", *lines[1:]]))
+
+
 def damage_input(stage: Path) -> None:
     (stage.parent / "generate" / "sft.jsonl").write_text("")
 
@@ -127,7 +133,8 @@ def damage_input(stage: Path) -> None:
         (remove_output, "found sft/loss_mask.txt is missing"),
         (damage_checkpoint, r"checkpoint-2: recorded whole, found optimizer.pt changed"),
         (reseal_checkpoint, r"kept in chain: recorded all, found not in it: checkpoint-6"),
-        (shorten_chain, "chain: recorded 1 links, found no link has the hash"),
+        (shorten_chain, "chain: recorded 2 links, found 1 links, not to the start: no link has the hash"),
+        (damage_chain, "chain: recorded 2 links, found .*chain.jsonl is damaged: line 2 is no link: b'garbage'"),
         (damage_input, "inputs: .* generate/sft.jsonl changed"),
     ],
 )
@@ -139,6 +146,31 @@ def test_a_file_that_is_not_the_recorded_one_is_named_before_anything_is_trained
 
     with pytest.raises(DataError, match=words):
         verify.run(finished, "sft")
+
+
+def test_a_chain_that_was_lost_while_training_is_never_said_to_reach_the_start(
+    tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = tiny_run(sft={"max_steps": STEPS, "save_minutes": 1e-9})
+    undisturbed = copy_run(context, "undisturbed")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 10)
+        with pytest.raises(StoppedError):
+            sft.run(context)
+    (context.folder / "sft" / CHAIN).write_bytes(b"\0" * 100 + b"\n")
+
+    sft.run(context)
+    sft.run(undisturbed)
+    verify.run(context, "sft")
+    verify.run(undisturbed, "sft")
+
+    assert adapter_sha256(context, "sft") == adapter_sha256(undisturbed, "sft")
+    found, whole = (" ".join(part.split()) for part in capsys.readouterr().out.split("undisturbed/sft:"))
+    assert re.search(r"equal chain \d links, not to the start: no link has the hash \w+ that step \d went on", found)
+    assert "not to the start" not in whole
+    verify.run(context, "sft")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "sft: equal, to the bit; its chain of checkpoints was damaged and does not reach the start" in said
 
 
 def test_another_machine_is_named_before_the_steps_are_trained_again(

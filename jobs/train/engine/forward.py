@@ -68,7 +68,18 @@ def install_head(model: Any, compiled: bool) -> None:
         targets = given.pop("scored_targets")
         given = {name: value for name, value in given.items() if value is not None}
         hidden = self.base_model(*arguments, use_cache=False, **given).last_hidden_state
-        apply: Any = TokenLogProbs.apply
-        return apply(hidden[0][scored_positions], self.get_output_embeddings().weight, targets, compiled)
+        return self.get_output_embeddings()(hidden[0][scored_positions], targets)
 
     base.forward = MethodType(forward, base)
+    _install_scores(head, compiled)
+
+
+def _install_scores(head: Any, compiled: bool) -> None:
+    """Teach the head to score targets itself: where its weight is divided (FSDP), calling it puts it together."""
+    logits = head.forward
+
+    def forward(self: Any, hidden: Any, targets: Any = None) -> Any:
+        apply: Any = TokenLogProbs.apply
+        return logits(hidden) if targets is None else apply(hidden, self.weight, targets, compiled)
+
+    head.forward = MethodType(forward, head)

@@ -17,12 +17,17 @@ MULTIPLE = {"cuda": 256, "cpu": 1}
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence; `ids[start:]` is scored."""
+    """One sequence."""
 
     ids: Sequence[int]
     """Token ids, prompt first."""
-    start: int
-    """Position of the first scored token, at least 1."""
+    scored: Sequence[range]
+    """Where the scored tokens are: one piece for each answer, in order, none at position 0."""
+
+    @property
+    def scored_tokens(self) -> int:
+        """How many tokens are scored."""
+        return sum(map(len, self.scored))
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,8 @@ def pack(rows: Sequence[Row], device: Any) -> Packed:
     layout = _Layout()
     for owner, row in enumerate(rows):
         whole = layout.segment(row.ids)
-        layout.score(whole[row.start - 1], whole[row.start :], owner)
+        for piece in row.scored:
+            layout.score(whole[piece.start - 1], whole[piece.start : piece.stop], owner)
     return _tensors(layout, device, len(rows), sum(len(row.ids) for row in rows))
 
 

@@ -25,11 +25,17 @@ from jobs.train.engine.prepare import prepare_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT and transformers about each other
 
+
+def scored_from(ids: Sequence[int], start: int) -> Row:
+    return Row(ids, [range(start, len(ids))])
+
+
 ROWS = [
-    Row([5, 6, 7, 8, 9, 10, 11], 3),
-    Row([12, 13, 14], 1),
-    Row([20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31], 7),
-    Row([40, 41], 1),
+    scored_from([5, 6, 7, 8, 9, 10, 11], 3),
+    scored_from([12, 13, 14], 1),
+    scored_from([20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31], 7),
+    scored_from([40, 41], 1),
+    Row([60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70], [range(2, 4), range(6, 7), range(8, 10)]),
 ]
 PAIRS = [
     PairIds([5, 6, 7, 8], [9, 10, 11], [30, 31, 32, 33, 34]),
@@ -61,13 +67,13 @@ def _plain(model: Any, rows: Sequence[Row]) -> Any:
     mask = torch.tensor([[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in rows])
     logits = model(input_ids=ids, attention_mask=mask).logits.float().log_softmax(-1)
     picked = logits[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
-    scored = torch.tensor([[row.start <= at < len(row.ids) for at in range(1, longest)] for row in rows])
+    scored = torch.tensor([[any(at in it for it in row.scored) for at in range(1, longest)] for row in rows])
     return (picked * scored).sum(1)
 
 
 def _sides(pairs: Sequence[PairIds]) -> list[Row]:
-    chosen = [Row([*pair.prompt, *pair.chosen], len(pair.prompt)) for pair in pairs]
-    return chosen + [Row([*pair.prompt, *pair.rejected], len(pair.prompt)) for pair in pairs]
+    chosen = [scored_from([*pair.prompt, *pair.chosen], len(pair.prompt)) for pair in pairs]
+    return chosen + [scored_from([*pair.prompt, *pair.rejected], len(pair.prompt)) for pair in pairs]
 
 
 def _gradients(model: Any) -> dict[str, Any]:
@@ -199,7 +205,7 @@ def test_a_row_never_sees_another_row(folder: Path) -> None:
     model = _model(folder, choose_attention("cpu"))
     prepare_model(model, compiled=False)
     alone = log_probs(model, pack(ROWS[:1], "cpu"))
-    beside = log_probs(model, pack([ROWS[0], Row([99, 98, 97], 1)], "cpu"))
+    beside = log_probs(model, pack([ROWS[0], scored_from([99, 98, 97], 1)], "cpu"))
     torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-6, rtol=0)
 
 
@@ -241,6 +247,16 @@ def test_a_model_that_scales_its_logits_is_refused(folder: Path) -> None:
     model.config.logit_scale = 0.5
     with pytest.raises(ConfigError, match="logit_scale"):
         install_head(model, compiled=False)
+
+
+def test_the_tokens_between_two_answers_are_read_and_not_scored() -> None:
+    packed = pack(ROWS[3:], "cpu")
+
+    assert packed.targets.tolist() == [41, 62, 63, 66, 68, 69]
+    assert packed.positions.tolist() == [0, 3, 4, 7, 9, 10]
+    assert packed.owner.tolist() == [0, 1, 1, 1, 1, 1]
+    assert packed.tokens == packed.input_ids.shape[1] == 13
+    assert sum(row.scored_tokens for row in ROWS[3:]) == 6
 
 
 def test_a_shared_prompt_takes_its_positions_once() -> None:
