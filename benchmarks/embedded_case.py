@@ -81,7 +81,7 @@ async def _ours(urls: tuple[str, ...], lanes: int, requests: int, folder: Path) 
 
 async def _main(spec: dict[str, Any]) -> dict[str, float]:
     """Reply tokens per second of both sides."""
-    with serve(find_embedded_gguf(), Slots(TeacherSettings().concurrency, CONTEXT_TOKENS)) as served:
+    with serve(find_embedded_gguf(), Slots(TeacherSettings().concurrency, CONTEXT_TOKENS), "cai fetch") as served:
         lanes, requests = served.slots, spec["requests"]
         await _raw(served.urls, lanes, lanes)  # the first replies of a server are slow
         seconds, tokens = {"raw": 0.0, "ours": 0.0}, {"raw": 0, "ours": 0}

@@ -41,7 +41,8 @@ def train(case: Case, rows: Rows, meter: Meter, facts: dict[str, Any]) -> dict[s
     data, steps = _data(case, rows, how)
     facts["settings"] = _words(execution)
     model = adapters.new_adapter(build_model(case.model, execution.attention), LoraSettings(), 0)
-    student = Student(Path(case.scratch), case.model.name, "", "mistral")  # its turns end with the eos token
+    # Mistral's turns end with the eos token.
+    student = Student(Path(case.scratch), case.model.name, "", "mistral", "cai fetch")
     parts = Parts(stage, model, stand_in_tokenizer(), student, device, execution)
     trainer = _trainer(parts, rows, meter)
     finish_setup(trainer, parts)

@@ -102,7 +102,7 @@ def embedded_folder() -> Path:
 def _tokenizer() -> Any:
     from jobs.train.student import Student, load_tokenizer
 
-    return load_tokenizer(Student(embedded_folder(), "smollm2-135m-instruct", "", "chatml"))
+    return load_tokenizer(Student(embedded_folder(), "smollm2-135m-instruct", "", "chatml", "cai fetch"))
 
 
 def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:

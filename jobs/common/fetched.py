@@ -75,11 +75,13 @@ def dequantised(models: Path, name: str, sha256: str) -> Path:
     return models / f"{name}-{sha256[:12]}-dequantised"
 
 
-def student_config(context: RunContext) -> dict[str, Any] | None:
-    """The student's config.json; None where it is not here: before fetch, or a GGUF that sft has not dequantised yet.
+def student_folder(context: RunContext) -> Path | None:
+    """The folder that the student is loaded from, of a GGUF the dequantised one.
+
+    None where it has no config.json here: before fetch, or before sft has dequantised the GGUF.
 
     Raises:
-        DataError: models.json or config.json is damaged.
+        DataError: models.json is damaged.
     """
     if not (context.folder / "fetch" / "models.json").exists():
         return None
@@ -87,7 +89,17 @@ def student_config(context: RunContext) -> dict[str, Any] | None:
     folder = found.where(context.runs)
     if found.kind == "gguf":
         folder = dequantised(context.models, found.name, found.sha256.get(folder.name, ""))
-    return read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    return folder if (folder / "config.json").is_file() else None
+
+
+def student_config(context: RunContext) -> dict[str, Any] | None:
+    """The student's config.json; None where `student_folder` is.
+
+    Raises:
+        DataError: models.json or config.json is damaged.
+    """
+    folder = student_folder(context)
+    return read_json(folder / "config.json") if folder else None
 
 
 def mix_in_key(dataset: str, revision: str, split: str) -> str:

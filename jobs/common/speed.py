@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from jobs.common.flops import Work
-from jobs.common.gpus import find_gpu
+from jobs.common.gpus import Gpu, find_gpu
 from jobs.common.memory import Load
 from jobs.common.processor import cores
 from jobs.common.settings import DpoSettings, SftSettings
@@ -95,7 +95,12 @@ def peak_flops(device_name: str, load: Load) -> float | None:
     if load.device == "cpu":
         return cores() * CPU_CORE_FLOPS[load.precision]
     gpu = find_gpu(device_name)
-    return gpu.bf16_flops if gpu and load.precision == "bf16" else None
+    return gpu_flops(gpu, load) if gpu else None
+
+
+def gpu_flops(gpu: Gpu, load: Load) -> float | None:
+    """What a GPU does at best in the dtype of the products, FLOP/s; None where the table does not say."""
+    return gpu.bf16_flops if load.precision == "bf16" else None
 
 
 def share_of_peak(stage: Stage, load: Load) -> float:

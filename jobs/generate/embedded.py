@@ -1,6 +1,6 @@
 """The embedded server: llama.cpp behind an OpenAI-compatible API on the loopback, inside this process.
 
-    with serve(gguf, Slots(parallel=8, context_tokens=1024)) as served: ...
+    with serve(gguf, Slots(parallel=8, context_tokens=1024), again) as served: ...
 
 It ends with the job, however the job ends. A small model gets one single-threaded server per core instead of one
 server with many threads: llama.cpp's threads wait for each other by spinning, and on two busy cores that was measured
@@ -47,8 +47,13 @@ class Served:
 
 
 @contextmanager
-def serve(gguf: Path, slots: Slots) -> Iterator[Served]:
+def serve(gguf: Path, slots: Slots, again: str) -> Iterator[Served]:
     """Serve a GGUF file and yield where.
+
+    Args:
+        gguf: the file.
+        slots: how much each server should take at once, all together.
+        again: the command that brings the file anew; for messages.
 
     Raises:
         ConfigError: xllamacpp is not installed, or the file is no model it can load.
@@ -58,14 +63,14 @@ def serve(gguf: Path, slots: Slots) -> Iterator[Served]:
     count = max(1, min(cores, MOST_SERVERS, slots.parallel)) if small else 1
     each = max(1, min(MOST_SLOTS, -(-slots.parallel // count)))
     threads = 1 if small else cores
-    servers = [_start(gguf, Slots(each, slots.context_tokens), threads) for _ in range(count)]
+    servers = [_start(gguf, Slots(each, slots.context_tokens), threads, again) for _ in range(count)]
     try:
         yield Served(tuple(f"{server.listening_address}/v1" for server in servers), min(each * count, slots.parallel))
     finally:
         servers.clear()  # a server stops when nothing refers to it
 
 
-def _start(gguf: Path, slots: Slots, threads: int) -> Any:
+def _start(gguf: Path, slots: Slots, threads: int, again: str) -> Any:
     try:
         import xllamacpp
     except ImportError as error:
@@ -84,4 +89,4 @@ def _start(gguf: Path, slots: Slots, threads: int) -> Any:
     try:
         return xllamacpp.Server(params)
     except RuntimeError as error:
-        raise ConfigError(f"{gguf} cannot be served: {error}. Run: cai fetch --redo") from error
+        raise ConfigError(f"{gguf} cannot be served: {error}. Run: {again}") from error

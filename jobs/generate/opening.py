@@ -83,7 +83,7 @@ class Servers:
         gguf = _fetched_path(self.context, which)
         if gguf not in self.running:
             slots = Slots(parallel=recipe.teacher.concurrency, context_tokens=context_tokens(recipe))
-            self.running[gguf] = self.stack.enter_context(serve(gguf, slots))
+            self.running[gguf] = self.stack.enter_context(serve(gguf, slots, self.context.command("fetch", "--redo")))
         # A small model writes far better critiques as chat turns than inside JSON.
         structured: Literal["on", "off"] = "on" if recipe.teacher.structured == "on" else "off"
         served = self.running[gguf]

@@ -16,12 +16,14 @@ from jobs.common.settings import MixInSettings, Recipe
 from jobs.common.stage import Result, RunContext, StagePlan, open_stage
 from jobs.prepare import hub
 from jobs.prepare.embedded_weights import place_embedded_gguf
-from jobs.prepare.fetch_student import fetch_student
+from jobs.prepare.fetch_student import fetch_student, own_folder
 
 
 def run(context: RunContext) -> None:
     """Fetch what the recipe names; see the module docstring."""
     recipe = context.recipe
+    if context.redo:
+        own_folder(context)  # first: what is finished is not moved for a folder that cannot be trained
     plan = StagePlan("fetch", _ingredients(recipe), parents=(), lock="cpu")
     with open_stage(context, plan) as stage:
         if stage is None:

@@ -31,17 +31,12 @@ def fetch_student(context: RunContext) -> FetchedStudent:
         digests = {path.name: sha256_file(path)}
         shown = relative(context, path)
         return FetchedStudent(kind="gguf", path=shown, name=EMBEDDED_NAME, revision=None, sha256=digests)
-    local = Path(settings.model)
-    if local.is_dir():
-        folder, revision, shown = local.resolve(), None, str(local.resolve())
-    elif settings.model.startswith((".", "/")):
-        raise ConfigError(f"student.model: no folder {settings.model}. Give a folder, a hub id or `embedded`.")
+    if own := own_folder(context):
+        folder, revision, shown = own, None, str(own)
     else:
         folder, revision = hub.fetch_model(settings.model, settings.revision, context.models)
         shown = relative(context, folder)
-    _require_files(folder)
-    _require_rows_fit(folder, context)
-    _require_tokens(folder, context)
+        _require_fit(folder, context)
     return FetchedStudent(
         kind="folder",
         path=shown,
@@ -49,6 +44,31 @@ def fetch_student(context: RunContext) -> FetchedStudent:
         revision=revision,
         sha256={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
     )
+
+
+def own_folder(context: RunContext) -> Path | None:
+    """The user's own folder, where the recipe's student is one; it has been looked at.
+
+    Raises:
+        ConfigError: no such folder, its weights or tokenizer are missing, or the recipe does not fit it.
+        DataError: its config.json or tokenizer.json is damaged.
+    """
+    model = context.recipe.student.model
+    if model == "embedded":
+        return None
+    if not Path(model).is_dir():
+        if model.startswith((".", "/")):
+            raise ConfigError(f"student.model: no folder {model}. Give a folder, a hub id or `embedded`.")
+        return None
+    folder = Path(model).resolve()
+    _require_fit(folder, context)
+    return folder
+
+
+def _require_fit(folder: Path, context: RunContext) -> None:
+    _require_files(folder)
+    _require_rows_fit(folder, context)
+    _require_tokens(folder, context)
 
 
 def _require_files(folder: Path) -> None:

@@ -12,7 +12,7 @@ from jobs.common.gpus import Gpu
 from jobs.common.memory import Breakdown, Load, peak_bytes
 from jobs.common.model_shape import ModelShape
 from jobs.common.settings import DpoSettings, SftSettings
-from jobs.common.speed import beside_passes_s, compile_pays, share_of_peak, tokens_per_s
+from jobs.common.speed import beside_passes_s, compile_pays, gpu_flops, share_of_peak, tokens_per_s
 from jobs.prepare.train_plan_rows import Rows, Section
 
 START_S = 60.0
@@ -101,7 +101,7 @@ class Forecast:
     @property
     def seconds(self) -> float | None:
         """From start to end; None where the speed is not known."""
-        flops = _peak(self.gpu, self.load)
+        flops = gpu_flops(self.gpu, self.load)
         return None if flops is None else seconds(self.stage, self.load, flops)
 
 
@@ -119,7 +119,7 @@ def seconds(stage: Stage, load: Load, peak_flops: float) -> float:
 def forecast(stage: Stage, gpu: Gpu) -> Forecast | None:
     """How the trainer would run a stage on a GPU; None where it does not fit."""
     load = stage.load(stage.least_tokens)
-    pays = compile_pays(stage.section, stage.settings, load, stage.rows.amount, _peak(gpu, load))
+    pays = compile_pays(stage.section, stage.settings, load, stage.rows.amount, gpu_flops(gpu, load))
     found = fit_to(replace(load, compiled=pays), gpu.memory_bytes, stage.checkpointing)
     if found is None:
         return None
@@ -130,7 +130,3 @@ def forecast(stage: Stage, gpu: Gpu) -> Forecast | None:
 def smallest(stage: Stage) -> Load:
     """The pass that takes the least memory: the longest row alone, activations computed again where they may be."""
     return replace(stage.load(stage.least_tokens), gradient_checkpointing=stage.checkpointing[-1])
-
-
-def _peak(gpu: Gpu, load: Load) -> float | None:
-    return gpu.bf16_flops if load.precision == "bf16" else None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jobs.common.errors import ConfigError
-from jobs.common.fetched import load_fetched, student_config
+from jobs.common.fetched import student_folder
+from jobs.common.jsonl import read_json
 from jobs.common.manifest import finished_manifest
 from jobs.common.row_limit import require_rows_fit
 from jobs.common.stage import RunContext
@@ -27,16 +30,17 @@ def require_trainable(context: RunContext, section: str) -> None:
             reads; an adapter on other than its linear layers.
         DataError: a manifest or config.json is damaged, or the student cannot be loaded.
     """
-    require_divisible(context, section)
     if not context.redo and (context.folder / section / "manifest.json").exists():
         return
+    require_divisible(context, section)
     if section == "dpo":
         _require_sft_weights(context)
-    if (config := student_config(context)) is None:
+    if (folder := student_folder(context)) is None:
         return
+    config = read_json(folder / "config.json")
     require_rows_fit(config, section, getattr(context.recipe, section).max_length, _again(context, section))
     if section == "sft" and context.recipe.sft.lora.target_modules != "all-linear":
-        _require_targets(context)
+        _require_targets(context, folder)
 
 
 def _require_sft_weights(context: RunContext) -> None:
@@ -52,9 +56,9 @@ def _require_sft_weights(context: RunContext) -> None:
         )
 
 
-def _require_targets(context: RunContext) -> None:
+def _require_targets(context: RunContext, folder: Path) -> None:
     with libraries("sft", context.typed):
-        model = skeleton(load_fetched(context).student.where(context.runs))
+        model = skeleton(folder)
         if fault := wrong_target(model, context.recipe.sft.lora.target_modules):
             raise ConfigError(f"{fault} Run: {_again(context, 'sft')} --set sft.lora.target_modules=all-linear")
 

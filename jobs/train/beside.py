@@ -10,6 +10,7 @@ from jobs.common.memory import Load
 from jobs.common.model_shape import shape_of
 from jobs.common.predicted import Ran, predicted_beside_real
 from jobs.train.device import Device
+from jobs.train.divided import parts
 from jobs.train.history import tokens_seen
 from jobs.train.loop import Trained
 
@@ -30,20 +31,9 @@ def beside(trainer: Any, trained: Trained, device: Device) -> dict[str, Any]:
     if not keeper.heaviest or not tokens:
         return {}
     positions = sum(steps.sizes)
-    load = Load(
-        shape_of(trainer.model.config.to_dict()),
-        lora_rank=trainer.model.peft_config["default"].r,
-        micro_batch_tokens=keeper.heaviest,
-        quantization=getattr(keeper.stage.context.recipe, keeper.stage.plan.name).quantization,
-        precision=keeper.execution.precision,
-        gradient_checkpointing=keeper.execution.gradient_checkpointing,
-        compiled=keeper.execution.compiled,
-        scored_share=steps.scored / positions,
-        device=device.kind,  # type: ignore[arg-type]
-    )
     ran = Ran(
         keeper.stage.plan.name,
-        load,
+        heaviest_load(trainer, device),
         context=causal_context(steps.sizes),
         positions=round(tokens * positions / sum(steps.tokens)),  # a pair's prompt may be laid down once
         steps=trainer.state.global_step - (trained.resumed_from or 0),
@@ -54,3 +44,25 @@ def beside(trainer: Any, trained: Trained, device: Device) -> dict[str, Any]:
     figures = predicted_beside_real(ran)
     say(figures.line)
     return {"predicted": figures.for_manifest}
+
+
+def heaviest_load(trainer: Any, device: Device) -> Load:
+    """The heaviest pass that a trainer ran.
+
+    Args:
+        trainer: a `Stepping` trainer that is done.
+        device: where it ran.
+    """
+    steps, keeper = trainer.steps, trainer.keeper
+    return Load(
+        shape_of(trainer.model.config.to_dict()),
+        lora_rank=trainer.model.peft_config["default"].r,
+        micro_batch_tokens=keeper.heaviest,
+        quantization=getattr(keeper.stage.context.recipe, keeper.stage.plan.name).quantization,
+        precision=keeper.execution.precision,
+        gradient_checkpointing=keeper.execution.gradient_checkpointing,
+        compiled=keeper.execution.compiled,
+        scored_share=steps.scored / sum(steps.sizes),
+        device=device.kind,  # type: ignore[arg-type]
+        divided=parts(),
+    )

@@ -72,7 +72,7 @@ def read_links(stage: Path) -> list[Link]:
 
 
 def mend_chain(stage: Path) -> None:
-    """Before a stage goes on: a damaged chain is named and copied aside, and the links that can be read stay."""
+    """While a stage trains: a damaged chain is named and copied aside, and the links that can be read stay."""
     links, fault = _readable(stage)
     if fault is None:
         return
@@ -109,11 +109,6 @@ def marked(links: list[Link]) -> list[Link]:
             wanted = link["previous"]
         found.append(link | {"superseded": not on_path})
     return found[::-1]
-
-
-def chain_fault(links: list[Link]) -> str | None:
-    """What is wrong with a chain, in one line; None where it leads from the last link to the start."""
-    return loss(links) or disorder(links)
 
 
 def loss(links: list[Link]) -> str | None:

@@ -34,6 +34,7 @@ def save_due(step: int, max_steps: int) -> bool:
 
 def seal_checkpoint(folder: Path) -> None:
     """Make everything durable, then write the manifest that makes the checkpoint count; drop the oldest ones."""
+    _mend(folder.parent.parent)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files.pop(MANIFEST, None)
     digests = {}
@@ -60,7 +61,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
     A damaged chain is mended first, by name too: it takes no part in the choice.
     """
-    mend_chain(folder.parent)
+    _mend(folder.parent)
     for path in _newest_first(folder):
         if not _sealed(path):
             shutil.rmtree(path)
@@ -78,8 +79,14 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def newest_whole(stage: Path) -> Path | None:
+    """The checkpoint that `newest_checkpoint` will find in a stage's folder; nothing is moved and nothing said."""
+    return next((path for path in kept_checkpoints(stage) if checkpoint_fault(path) is None), None)
+
+
 def chain(stage: Path) -> list[Link]:
     """Every checkpoint of a stage for its manifest, oldest first, each marked as superseded by a resume or not."""
+    _mend(stage)
     return marked(read_links(stage))
 
 
@@ -124,13 +131,18 @@ def checkpoint_fault(checkpoint: Path) -> str | None:
     return None
 
 
-def _go_on_from(checkpoint: Path) -> None:
-    """Name what the resume supersedes; links lost between seal and chain, or with the chain, are written now."""
-    stage = checkpoint.parent.parent
+def _mend(stage: Path) -> None:
+    """Keep a damaged chain aside, by name; links lost with it, or between seal and chain, are written now."""
+    mend_chain(stage)
     for path in reversed(kept_checkpoints(stage)):
         known = sha256_file(path / MANIFEST) in [link["sha256"] for link in read_links(stage)]
         if not known and checkpoint_fault(path) is None:
             restore_link(stage, link_of(path))
+
+
+def _go_on_from(checkpoint: Path) -> None:
+    """Name what the resume supersedes."""
+    stage = checkpoint.parent.parent
     links, link = read_links(stage), link_of(checkpoint)
     hashes = [one["sha256"] for one in links]
     for later in links[len(hashes) - hashes[::-1].index(link["sha256"]) :]:

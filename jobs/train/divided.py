@@ -42,6 +42,11 @@ def dividing() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
+def parts() -> int:
+    """Among how many processes the weights of this stage are divided; 1 where each holds them whole."""
+    return processes() if dividing() else 1
+
+
 def require_divisible(context: RunContext, section: str) -> None:
     """Refuse what cannot be trained over divided weights; nothing where none are.
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from jobs.common.records import Dropped, PreferencePair, SftExample
 
 Messages = list[dict[str, str]]
+
+ROLES = ("system", "user", "assistant")
+"""Who speaks in a template."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,21 @@ def said(role: str, content: str) -> Messages:
 def user_texts(prompt: Messages) -> set[str]:
     """What the user says in a prompt, for comparing prompts."""
     return {message["content"].strip() for message in prompt if message["role"] == "user"}
+
+
+def odd_turn(turns: Messages) -> str | None:
+    """What a template would leave out or give to another: a role it does not know, an answer that nobody asked for.
+
+    Only the first turn of all may be an answer without the user's before it.
+    """
+    roles = [turn["role"] for turn in turns]
+    for role in roles:
+        if role not in ROLES:
+            return f"a turn of {role[:20]!r}"
+    for before, role in pairwise(roles):
+        if role == "assistant" and before != "user":
+            return f"an answer that follows a turn of the {before}"
+    return None
 
 
 def encode(tokenizer: Any, messages: Messages, ask: bool = False) -> list[int]:

@@ -2,34 +2,38 @@
 
     execution.json: {"precision": "bf16", "micro_batch_tokens": 16384, "gradient_checkpointing": false, ...}
 
-It is written when a stage begins and read back on resume, so that the same rows go through the model together and a
-resumed run is equal to the bit.
+It is written when a stage begins, and again into every checkpoint: where memory ran out, passes are smaller from then
+on. A resume reads it from the checkpoint it goes on from, so that the same rows go through the model together and a
+resumed run is equal to the bit; the stage's own is for a start from the beginning, and for checkpoints without one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jobs.common.console import say
 from jobs.common.errors import ConfigError, DataError
-from jobs.common.fitting import CONTEXT_BYTES, fit_to
+from jobs.common.fitting import fit_to
 from jobs.common.jsonl import read_json, write_json
 from jobs.common.memory import GIB, Load
 from jobs.common.model_shape import ModelShape
 from jobs.common.settings import DpoSettings, SftSettings
 from jobs.common.speed import Amount, compile_pays, peak_flops
 from jobs.common.stage import OpenStage, RunContext
+from jobs.train.checkpoints import newest_whole
 from jobs.train.compiling import can_compile
 from jobs.train.device import Device, choose_precision
-from jobs.train.divided import compiled_line, dividing, processes
+from jobs.train.divided import compiled_line, dividing, parts, processes
 from jobs.train.faults import in_four_bits
+from jobs.train.room import memory_bytes
+from jobs.train.together import is_first
 
 FILE = "execution.json"
 ASKED = ("precision", "micro_batch_tokens", "gradient_checkpointing")
 """Settings whose `auto` is resolved here."""
-MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,10 @@ class Execution:
 def choose_execution(
     stage: OpenStage, settings: SftSettings | DpoSettings, shape: ModelShape, device: Device, rows: Any
 ) -> Execution:
-    """The execution this stage began with, or a new one, which is written down.
+    """The execution of the checkpoint this stage goes on from, or the one it began with, or a new one, written down.
 
     Args:
-        stage: its folder holds execution.json.
+        stage: its folder and its checkpoints hold execution.json.
         settings: the section's; what it names is taken, what is `auto` is chosen.
         shape: the student's.
         device: where training runs.
@@ -78,26 +82,15 @@ def choose_execution(
     """
     from jobs.train.engine.attention import choose_attention
 
-    asked = {name: getattr(settings, name) for name in ASKED}
-    begun = _read(stage)
-    if begun and begun["asked"] == asked and begun["execution"].device == device.name:
-        found: Execution = begun["execution"]
-        choose_attention(device.kind, found.precision)  # registers it
-        if found.compiled and not can_compile():
-            raise ConfigError(_no_compiler_line(stage))
-        if found.compiled and dividing():
-            raise ConfigError(compiled_line(stage.context, stage.plan.name))
-        return found
-    precision = _kept(stage, begun["execution"], device) if begun else choose_precision(settings.precision, device)
-    load = Load(
-        shape,
-        lora_rank=stage.context.recipe.sft.lora.rank,
-        micro_batch_tokens=rows.longest,
-        quantization=settings.quantization,
-        precision=precision,
-        device=device.kind,  # type: ignore[arg-type]
-        divided=processes() if dividing() else 1,
-    )
+    asked = asked_of(settings)
+    for before, execution in _begun(stage):
+        if before == asked and execution.device == device.name:
+            choose_attention(device.kind, execution.precision)  # registers it
+            return _runnable(stage, execution)
+    begun = next(_begun(stage), None)
+    precision = _kept(stage, begun[1], device) if begun else choose_precision(settings.precision, device)
+    load = Load(shape, stage.context.recipe.sft.lora.rank, rows.longest, settings.quantization, precision)
+    load = replace(load, device=device.kind, divided=parts())  # type: ignore[arg-type]
     amount, peak = Amount(len(rows.rows), rows.tokens), peak_flops(device.name, load)
     pays = compile_pays(stage.plan.name, settings, load, amount, peak and peak * processes())  # type: ignore[arg-type]
     load = replace(load, compiled=pays and can_compile() and not dividing())
@@ -105,6 +98,19 @@ def choose_execution(
     attention = choose_attention(device.kind, precision)
     execution = Execution(precision, tokens, checkpointing, attention, load.compiled, device.name)
     write_execution(stage.folder, execution, asked)
+    return execution
+
+
+def asked_of(settings: SftSettings | DpoSettings) -> dict[str, Any]:
+    """What the recipe says of the settings that may be `auto`."""
+    return {name: getattr(settings, name) for name in ASKED}
+
+
+def _runnable(stage: OpenStage, execution: Execution) -> Execution:
+    if execution.compiled and not can_compile():
+        raise ConfigError(_no_compiler_line(stage))
+    if execution.compiled and dividing():
+        raise ConfigError(compiled_line(stage.context, stage.plan.name))
     return execution
 
 
@@ -118,37 +124,9 @@ def _kept(stage: OpenStage, begun: Execution, device: Device) -> Literal["bf16",
     return begun.precision
 
 
-def write_execution(folder: Path, execution: Execution, asked: dict[str, Any] | None = None) -> None:
-    """Write it down; `asked`, what the recipe said, stays as it was where it is not given."""
-    if asked is None:
-        asked = read_json(folder / FILE)["asked"]
+def write_execution(folder: Path, execution: Execution, asked: dict[str, Any]) -> None:
+    """Write it down in a stage's folder or a checkpoint's, with what the recipe said (`asked_of`)."""
     write_json(folder / FILE, asdict(execution) | {"asked": asked})
-
-
-def memory_bytes(device: str) -> float:
-    """What this process may use of the device's memory, in bytes: the whole of a GPU that nobody shares.
-
-    Args:
-        device: `cuda` or `cpu`.
-    """
-    if device == "cuda":
-        import torch
-
-        free, whole = torch.cuda.mem_get_info()
-        return float(min(free + CONTEXT_BYTES, whole * torch.cuda.get_per_process_memory_fraction()))
-    free_kib = next(line.split()[1] for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable"))
-    limits = [int(free_kib) * 1024]
-    limit = CGROUP / "memory.max"
-    if limit.exists() and (most := limit.read_text().strip()) != "max":
-        limits.append(int(most) - int((CGROUP / "memory.current").read_text()) + _file_cache())
-    return float(min(limits))
-
-
-def _file_cache() -> int:
-    """Bytes of files read lately: they count as used, but the kernel gives them up first."""
-    stat = CGROUP / "memory.stat"
-    lines = stat.read_text().splitlines() if stat.exists() else []
-    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 def _passes(stage: OpenStage, settings: SftSettings | DpoSettings, load: Load) -> tuple[int, bool]:
@@ -186,13 +164,15 @@ def _no_compiler_line(stage: OpenStage) -> str:
     )
 
 
-def _read(stage: OpenStage) -> dict[str, Any] | None:
-    path = stage.folder / FILE
-    if not path.exists():
-        return None
-    found = read_json(path)
-    try:
-        return {"asked": found.pop("asked"), "execution": Execution(**found)}
-    except (KeyError, TypeError, AttributeError) as error:
-        again = stage.context.command(stage.plan.name, "--redo")
-        raise DataError(f"{path} is damaged ({error}). Run: {again}") from error
+def _begun(stage: OpenStage) -> Iterator[tuple[dict[str, Any], Execution]]:
+    """What was asked and what it came to: in the checkpoint to go on from, then in the stage's folder."""
+    checkpoint = newest_whole(stage.folder) if is_first() else None  # the others are told
+    for path in ([checkpoint / FILE] if checkpoint else []) + [stage.folder / FILE]:
+        if not path.exists():
+            continue
+        found = read_json(path)
+        try:
+            yield found.pop("asked"), Execution(**found)
+        except (KeyError, TypeError, AttributeError) as error:
+            again = stage.context.command(stage.plan.name, "--redo")
+            raise DataError(f"{path} is damaged ({error}). Run: {again}") from error

@@ -9,13 +9,14 @@ import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from jobs.common.console import say
 from jobs.common.errors import ConfigError
 from jobs.common.stage import OpenStage
 from jobs.train.divided import dividing
-from jobs.train.execution import Execution, write_execution
+from jobs.train.execution import Execution, asked_of, write_execution
 from jobs.train.faults import NO_MEMORY, in_four_bits
 
 
@@ -34,8 +35,6 @@ class Keeper:
     """Positions of every row in the pass that runs now."""
     heaviest: int = 0
     """Positions of the largest pass that ran so far."""
-    lowered: bool = False
-    """Whether execution.json says more than fits by now."""
 
     @property
     def capacity(self) -> int:
@@ -75,17 +74,14 @@ class Keeper:
             how = "going on with gradient checkpointing"
         else:
             raise ConfigError(self._no_room_line(positions))
-        self.lowered = True
         say(f"{self.stage.plan.name}: out of memory in a forward pass of {positions} tokens; {how}, same rows per step")
 
-    def settle(self) -> None:
-        """Write down what memory came to, with the checkpoint of the step that found out.
+    def settle(self, checkpoint: Path) -> None:
+        """Write into a checkpoint, before it is sealed, how a resume from it runs.
 
-        A resume from an earlier checkpoint takes the steps up to there in the passes they were taken in.
+        A resume from an earlier one takes the steps up to there in the passes they were taken in.
         """
-        if self.lowered:
-            write_execution(self.stage.folder, self.execution)
-            self.lowered = False
+        write_execution(checkpoint, self.execution, asked_of(self._settings))
 
     def poisoned_line(self, step: int, loss: float, rows: Sequence[str]) -> str:
         """What to say when the step after `step` gives a loss or gradient that is no number."""

@@ -39,6 +39,10 @@ def main(arguments: list[str]) -> int:
         why = f"{arguments[0]} does not exist. " if lost else ""
         print(f"{why}Usage: python -m jobs.train.launch CONFIG.yaml sft|dpo [OPTION]...", file=sys.stderr)
         return 2
+    if {"-h", "--help"} & {*arguments[2:]}:
+        from jobs.__main__ import main as cai
+
+        return cai(arguments[1:])
     try:
         environment, count = _environment(arguments[0])
     except ConfigError as error:

@@ -17,7 +17,7 @@ from jobs.common.records import Dropped
 from jobs.common.settings import DpoSettings, MixInSettings, SftSettings
 from jobs.common.stage import RunContext
 from jobs.common.table_files import NotJson, records, row_numbers
-from jobs.train.examples import Messages, Row, user_texts
+from jobs.train.examples import Messages, Row, odd_turn, user_texts
 from jobs.train.fitted import Fitted, Measured, gathered, measured
 
 MOST_DRAWN = 10_000
@@ -45,8 +45,8 @@ class MixIns:
 def mixed_rows(mix_ins: MixIns, own: int, tokenizer: Any) -> Fitted:
     """Rows of every mix-in of a section: `weight` times as many as our own, drawn with the seed and measured.
 
-    For a row that cannot be trained (it does not fit, has a held-out prompt or nearly so, no answer, or the same answer
-    on both sides) another is drawn.
+    For a row that cannot be trained (it does not fit, has a held-out prompt or nearly so, no answer, the same answer on
+    both sides, or turns that no template has) another is drawn.
 
     Args:
         mix_ins: where they come from.
@@ -106,6 +106,8 @@ def _shuffled(path: Path, settings: MixInSettings, seed: int) -> list[int]:
 
 
 def _checked(row: Row, mix_ins: MixIns, tokenizer: Any) -> Measured | Dropped:
+    if odd := next(filter(None, (odd_turn(row.prompt + answer) for answer in row.answers.values())), None):
+        return row.drop("odd_turns", odd)
     given = [turn for answer in row.answers.values() for turn in answer]
     answers = [turn["content"] for turn in given if turn["role"] == "assistant"]
     if not all(answers):

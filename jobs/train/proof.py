@@ -9,8 +9,8 @@ from typing import Any
 
 from jobs.common.errors import DataError
 from jobs.common.jsonl import read_json, sha256_file
-from jobs.train.chain import ADAPTER, Link, disorder, loss, marked
-from jobs.train.checkpoints import chain, checkpoint_fault, kept_checkpoints
+from jobs.train.chain import ADAPTER, Link, disorder, loss, marked, read_links
+from jobs.train.checkpoints import checkpoint_fault, kept_checkpoints
 
 STATE = (ADAPTER, "optimizer.pt", "scheduler.pt", "rng_state.pth")
 """Files of the last checkpoint that are the same bytes when the same steps led to it."""
@@ -120,7 +120,7 @@ def _named(what: str, recorded: dict[str, Any], found: dict[str, Any]) -> Check:
 def _links(stage: Path) -> tuple[list[Link], str]:
     """The chain, or why it cannot be read."""
     try:
-        return chain(stage), ""
+        return marked(read_links(stage)), ""
     except DataError as error:
         return [], str(error)
 

@@ -35,15 +35,21 @@ OUTSIDE = {"micro_batch_tokens", "gradient_checkpointing", "save_minutes", "eval
 """Settings that are not part of the fingerprint; the manifest has what they came to."""
 
 
+MIX_IN_AND_DROPOUT = 2
+"""Raised where the code draws other mixed-in rows or dropout masks, or trains other parts of such rows: what was begun
+before is then not gone on with. In the fingerprint only where a recipe has either."""
+
+
 def ingredients(context: RunContext, section: str) -> dict[str, Any]:
     """What can change a training stage's output, besides its inputs.
 
     How often it saves and evaluates cannot; how its rows are packed and recomputed changes it only by rounding, since
     dropout belongs to the rows (jobs/train/engine/dropout.py).
     """
-    recipe = context.recipe
-    return {
-        section: getattr(recipe, section).model_dump(mode="json", exclude=OUTSIDE),
+    recipe, settings = context.recipe, getattr(context.recipe, section)
+    drawn = settings.mix_in or (section == "sft" and recipe.sft.lora.dropout > 0)
+    return ({"mix_in_and_dropout_version": MIX_IN_AND_DROPOUT} if drawn else {}) | {
+        section: settings.model_dump(mode="json", exclude=OUTSIDE),
         "student": recipe.student.model_dump(mode="json"),
         "seed": recipe.seed,
         "chat_template_sha256": template_sha256(recipe.student.chat_template),

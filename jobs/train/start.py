@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from jobs.common.errors import DataError, StoppedError
+from jobs.common.errors import DataError
 from jobs.train import adapters, guards
 from jobs.train.divided import whole
 from jobs.train.engine.pack import PairIds
@@ -22,9 +22,11 @@ from jobs.train.engine.steps import epoch_order
 from jobs.train.losses import Part, loss_of
 from jobs.train.pairs import Passes, pass_count, scored
 from jobs.train.reference import Key, Logps, Store, pair_sha256
-from jobs.train.shares import agree, passes
+from jobs.train.shares import passes
 from jobs.train.together import of_first
+from jobs.train.watch import heed
 
+STOPPED = "dpo: stopped by SIGTERM; what the reference said is kept. Run the same command to go on."
 NOTHING = PairIds((0,), (0,), (0,))
 """A pair for a pass that only keeps others company."""
 
@@ -72,10 +74,7 @@ class Reference:
             self._heed()
 
     def _heed(self) -> None:
-        if agree(self.accelerator, self.watch.flag.asked)[0]:
-            raise StoppedError(
-                "dpo: stopped by SIGTERM; what the reference said is kept. Run the same command to go on."
-            )
+        heed(self.accelerator, self.watch.flag, STOPPED)
 
     def _logps(self, pair: PairIds, chosen: Any, rejected: Any) -> Logps:
         sums = float(chosen.sum()), float(rejected.sum())

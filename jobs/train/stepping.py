@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -182,7 +183,8 @@ class Stepping(WholeCheckpoints):
 
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
-        self.keeper.settle()
+        if self.args.should_save:
+            self.keeper.settle(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         self.accelerator.wait_for_everyone()
 
     def log(self: Any, logs: dict[str, Any], start_time: float | None = None) -> None:

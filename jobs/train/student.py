@@ -33,7 +33,7 @@ class Student:
     """What identifies the exact weights: hub commit, or hash over the files' hashes."""
     template: str
     """Name of a shipped template."""
-    again: str = "cai fetch --redo"
+    again: str
     """What brings it anew, as it is typed; for messages."""
 
 

@@ -24,6 +24,17 @@ from jobs.train.stopping import LINE, StopFlag
 from jobs.train.tracking import Tracker
 
 
+def heed(accelerator: Any, flag: StopFlag, line: str) -> None:
+    """Stop with this line where SIGTERM has come to any process; every process must ask at the same time.
+
+    Raises:
+        StoppedError: it has; the flag is set in every process.
+    """
+    flag.asked = agree(accelerator, flag.asked)[0]
+    if flag.asked:
+        raise StoppedError(line)
+
+
 @dataclass(eq=False)
 class Watch(TrainerCallback):  # type: ignore[misc]
     """The one callback of both trainers."""
@@ -52,9 +63,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         Raises:
             StoppedError: it has.
         """
-        if agree(self.accelerator, self.flag.asked)[0]:
-            self.flag.asked = True
-            raise StoppedError(LINE)
+        heed(self.accelerator, self.flag, LINE)
 
     def held_out_batch(self, done: int, total: int) -> None:
         """An evaluation batch ended.

@@ -286,16 +286,11 @@ def test_requests_in_flight_at_a_kill_count_at_their_worst_case_and_are_listed(
     make_world: Any, loaded: LoadServer
 ) -> None:
     outputs, whole = undisturbed(make_world, loaded)
-    loaded.change(replace(loaded.behaviour, latency_s=0.1))
+    loaded.change(replace(loaded.behaviour, tail_share=0.3, tail_s=1000.0))  # some are in flight to the end
     world, cap = make_world("killed"), charged(whole) // 2 + 2000
     arguments = world.arguments("--set", f"budget_tokens={cap}")
     process = subprocess.Popen([sys.executable, "-m", "jobs", *arguments], cwd=PROJECT, env=dict(os.environ))
-    while loaded.stats().delivered <= 3:
-        assert process.poll() is None
-        time.sleep(0.005)
-    loaded.change(replace(loaded.behaviour, latency_s=1000.0))
-    asked = loaded.stats().attempts
-    while loaded.stats().attempts == asked:  # from now on one is in flight to the end
+    while not (loaded.stats().delivered > 3 and loaded.stats().in_flight):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -303,7 +298,7 @@ def test_requests_in_flight_at_a_kill_count_at_their_worst_case_and_are_listed(
     open_then = lost(world)
     assert open_then
     assert {one.reason for one in open_then} == {"in flight"}
-    loaded.change(replace(loaded.behaviour, latency_s=0.0))
+    loaded.change(replace(loaded.behaviour, tail_share=0.0))
     while loaded.stats().in_flight:
         time.sleep(0.01)
     assert world.sets(f"budget_tokens={cap}") == 75

@@ -62,7 +62,7 @@ def test_a_real_run_needs_no_key_and_says_what_a_small_teacher_is_for(
 
 def test_the_server_takes_a_schema_and_ends_with_the_block(tmp_path: Path) -> None:
     gguf = place_embedded_gguf(tmp_path)
-    with serve(gguf, Slots(parallel=2, context_tokens=512)) as served:
+    with serve(gguf, Slots(parallel=2, context_tokens=512), "again") as served:
         urls = served.urls
         assert served.slots == 2
         assert all(url.startswith("http://127.0.0.1:") for url in urls)
@@ -84,7 +84,8 @@ def test_the_server_takes_a_schema_and_ends_with_the_block(tmp_path: Path) -> No
 
 def test_a_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF no more")
-    with pytest.raises(ConfigError, match=r"x\.gguf cannot be served"), serve(tmp_path / "x.gguf", Slots(1, 512)):
+    message = r"x\.gguf cannot be served: .* Run: again$"
+    with pytest.raises(ConfigError, match=message), serve(tmp_path / "x.gguf", Slots(1, 512), "again"):
         pass
 
 

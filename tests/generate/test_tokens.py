@@ -53,7 +53,7 @@ def test_the_count_is_the_embedded_servers() -> None:
         wording.initial_turns("Wat kos 3 250 rand, dis 12% duurder!\n\nEk sê:  'n mens  moet…\n\t- een\n\t- twee"),
         wording.critique_turns((), shown.prompt, shown.initial_response, principle),
     ]
-    with serve(_gguf(), Slots(parallel=1, context_tokens=2048)) as served:
+    with serve(_gguf(), Slots(parallel=1, context_tokens=2048), "again") as served:
         counted = [_server_count(served.urls[0], chat) for chat in chats]
     for chat, exact in zip(chats, counted, strict=True):
         assert abs(load_tokenizer().prompt_tokens(chat, default_system=True) - exact) <= 1

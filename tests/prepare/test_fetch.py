@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -214,6 +214,20 @@ def test_a_damaged_tokenizer_is_refused_before_a_token_is_paid(context: RunConte
     (student / "tokenizer.json").write_text(text)
     with pytest.raises(DataError, match=r"Tiny/tokenizer\.json is damaged: .*then run: cai fetch --run demo"):
         fetch.run(with_settings(context, f"student.model={student}"))
+
+
+def test_a_redo_moves_nothing_for_a_folder_that_cannot_be_trained(context: RunContext, student: Path) -> None:
+    local = with_settings(context, f"student.model={student}")
+    fetch.run(local)
+    there = sorted(context.folder.rglob("*"))
+    (student / "tokenizer.json").unlink()
+
+    fetch.run(local)
+    with pytest.raises(ConfigError, match=r"has no tokenizer\.json"):
+        fetch.run(replace(local, redo=True))
+    with pytest.raises(ConfigError, match="no folder /none"):
+        fetch.run(replace(with_settings(context, "student.model=/none"), redo=True))
+    assert sorted(context.folder.rglob("*")) == there
 
 
 @pytest.mark.parametrize("kind", ["mapping", "list"])

@@ -18,13 +18,13 @@ from jobs.common.fitting import usable_bytes
 from jobs.common.gpus import GPUS, Gpu
 from jobs.common.memory import GIB, peak_bytes
 from jobs.common.model_shape import KNOWN
-from jobs.common.recipe import load_recipe
+from jobs.common.recipe import PROJECT, load_recipe
 from jobs.common.settings import DpoSettings, SftSettings
 from jobs.common.stage import RunContext
-from jobs.prepare.train_plan import find_shape
+from jobs.prepare.train_plan import SECTIONS, find_shape
 from jobs.prepare.train_plan_cost import Forecast, Stage, forecast, smallest
 from jobs.prepare.train_plan_rows import Length, Rows, rows_of
-from jobs.prepare.train_plan_table import Offer, dollars
+from jobs.prepare.train_plan_table import Offer, dollars, offers_of
 from tests.train.builders import finish_fetch, finish_generate, make_context, pair, sft_example
 
 SIXTEEN = next(gpu for gpu in GPUS if gpu.name == "RTX-4060-Ti-16GB")
@@ -63,6 +63,30 @@ def test_every_recipe_has_a_plan_before_any_download(
     assert any(line.startswith("cheapest that fits: ") for line in lines)
     assert not any("?" in line for line in lines)
     assert not runs.exists()
+
+
+CARDS = {"a 16 GB card": "RTX-4060-Ti-16GB", "an RTX A5000": "RTX-A5000", "an H100": "H100"}
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted(path.stem for path in (PROJECT / "recipes").glob("*.yaml") if "api" in path.read_text())
+)
+def test_the_figures_at_the_head_of_a_recipe_are_the_plans(recipe: str, tmp_path: Path) -> None:
+    head = " ".join((PROJECT / "recipes" / f"{recipe}.yaml").read_text().split("\nconstitution")[0].split("\n# "))
+    said = re.findall(r"(?:(\d+) GiB and )?(\d+) (minutes|hours) (?:of training )?on (an? [\w ]+?)[,;]", head)
+    assert len(said) == len(re.findall(r"\d (?:minutes|hours)", head)) > 0
+    assert sum(bool(gib) for gib, *_ in said) == head.count("GiB")
+    context = RunContext(recipe=load_recipe(recipe), run="r", runs=tmp_path)
+    shape = KNOWN[context.recipe.student.model]
+    settings = {"sft": context.recipe.sft, "dpo": context.recipe.dpo}
+    stages = [Stage(it, settings[it], rows_of(context, it), shape, context.recipe.sft.lora.rank) for it in SECTIONS]
+    offers = {offer.gpu.name: offer for offer in offers_of(stages, GPUS)}
+    for gib, time, unit, card in said:
+        offer = offers[CARDS[card]]
+        assert offer.seconds
+        assert round(offer.seconds / {"minutes": 60, "hours": 3600}[unit]) == int(time), card
+        peaks = [found.peak.total / GIB for found in offer.forecasts if found]
+        assert not gib or round(max(peaks)) == int(gib), card
 
 
 def test_the_shipped_7b_recipe_fits_16_gb_and_says_where_4_bits_are_not_needed(

@@ -53,7 +53,7 @@ def tokenizer(students: Callable[[str], Path]) -> Any:
     """The tiny ChatML student's, with our template."""
     from jobs.train.student import Student, load_tokenizer
 
-    return load_tokenizer(Student(students("chatml"), "tiny", "1", "chatml"))
+    return load_tokenizer(Student(students("chatml"), "tiny", "1", "chatml", "again"))
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def real(smollm2: Path) -> Any:
-    return load_tokenizer(Student(smollm2, "tiny", "1", "chatml"))
+    return load_tokenizer(Student(smollm2, "tiny", "1", "chatml", "again"))
 
 
 def stages(tmp_path: Path, student: Path, files: dict[str, Any], mix_in: dict[str, Path] | None = None) -> RunContext:
@@ -158,7 +158,7 @@ def test_the_template_is_blamed_where_no_row_begins_as_the_model_is_asked(
     context = make_context(tmp_path)
     finish_fetch(context, tmp_path)
     finish_generate(context, small_generate())
-    tokenizer = load_tokenizer(Student(students("chatml"), "tiny", "1", "chatml"))
+    tokenizer = load_tokenizer(Student(students("chatml"), "tiny", "1", "chatml", "again"))
     tokenizer.chat_template = tokenizer.chat_template.replace("'<|im_start|>assistant\\n'", "'<|im_start|>answer\\n'")
     rows = sft_rows([sft_example(f"Why {i}?", "Because.") for i in range(8)])
 

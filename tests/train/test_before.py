@@ -128,10 +128,8 @@ def test_rows_beyond_the_students_positions_are_refused_before_anything_moves(ti
     assert files(context) == there
 
 
-def test_rows_beyond_the_positions_of_a_gguf_are_refused_when_it_was_dequantised(
-    students: Students, tmp_path: Path
-) -> None:
-    context = make_context(tmp_path, sft={"max_length": 10**6})
+def test_rows_and_layers_are_looked_at_in_a_gguf_once_it_was_dequantised(students: Students, tmp_path: Path) -> None:
+    context = make_context(tmp_path, sft={"lora": {"target_modules": ["q_proj"]}})
     write_gguf(tmp_path / "tiny.gguf", students("chatml"))
     digests = {"tiny.gguf": sha256_file(tmp_path / "tiny.gguf")}
     fetched = Fetched(student=FetchedStudent(kind="gguf", path="tiny.gguf", name="tiny", sha256=digests))
@@ -140,8 +138,11 @@ def test_rows_beyond_the_positions_of_a_gguf_are_refused_when_it_was_dequantised
     with libraries("sft", "r"):
         find_student(context, fetched)
 
+    require_trainable(changed(context, {"sft": {"max_length": 512}}), "sft")
     with pytest.raises(ConfigError, match="sft: max_length 1000000 is beyond the 512 positions"):
-        require_trainable(context, "sft")
+        require_trainable(changed(context, {"sft": {"max_length": 10**6}}), "sft")
+    with pytest.raises(ConfigError, match="'nonsense' names no layer"):
+        require_trainable(changed(context, {"sft": {"max_length": 512, **lora(context, ["nonsense"])}}), "sft")
 
 
 @pytest.mark.parametrize(("trained", "asked"), [("nf4", "none"), ("none", "nf4")])
@@ -165,9 +166,13 @@ def test_dpo_over_other_frozen_weights_than_sft_is_refused_before_anything_moves
 def test_a_stage_that_has_finished_is_not_looked_at_again(tiny_run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     context = tiny_run()
     finished(context, "sft")
-    monkeypatch.setattr(before, "student_config", lambda _: pytest.fail("looked at"))
+    monkeypatch.setattr(before, "student_folder", lambda _: pytest.fail("looked at"))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    again = changed(context, {"sft": lora(context, ["nonsense"])}, redo=False)
 
-    require_trainable(changed(context, {"sft": lora(context, ["nonsense"])}, redo=False), "sft")
+    require_trainable(again, "sft")
+    with pytest.raises(ConfigError, match="num_processes is 1"):
+        require_trainable(replace(again, redo=True), "sft")
 
 
 def test_a_run_that_lacks_its_earlier_stages_is_left_to_who_opens_the_stage(tmp_path: Path) -> None:
@@ -189,7 +194,7 @@ def test_a_run_that_lacks_its_earlier_stages_is_left_to_who_opens_the_stage(tmp_
 )
 def test_a_config_that_describes_no_model_is_refused_in_one_line(tmp_path: Path, config: dict[str, Any]) -> None:
     write_json(tmp_path / "config.json", config)
-    student = Student(tmp_path, "odd", "1", "chatml")
+    student = Student(tmp_path, "odd", "1", "chatml", "again")
 
     with libraries("sft", "r"), pytest.raises(DataError, match=r" \(student\) cannot be loaded: ") as first:
         skeleton(tmp_path)

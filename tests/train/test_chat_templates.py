@@ -106,7 +106,7 @@ def test_zephyr_renders_what_its_model_was_trained_on(students: Students, ask: b
 def test_the_generation_marks_hold_the_answers_and_their_end_alone(
     students: Students, kind: str, template: str
 ) -> None:
-    student = Student(students(kind), "tiny", "1", template)
+    student = Student(students(kind), "tiny", "1", template, "again")
     ours = load_tokenizer(student)
 
     found = ours.apply_chat_template(TURNS, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)

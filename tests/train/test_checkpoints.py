@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jobs.common.errors import DataError
 from jobs.common.jsonl import sha256_file, write_json
 from jobs.train import checkpoints
-from jobs.train.chain import ADAPTER, CHAIN, chain_fault, marked
+from jobs.train.chain import ADAPTER, CHAIN, Link, disorder, loss, marked, read_links
 from jobs.train.checkpoints import CHECKPOINTS, VERIFY_STEPS, chain, newest_checkpoint, seal_checkpoint
 
 
@@ -37,6 +37,11 @@ def sealed(stage: Path, *steps: int) -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("checkpoint-*"))
+
+
+def fault(links: list[Link]) -> str | None:
+    """What `cai verify` says of a chain; None where it leads from the last link to the start."""
+    return loss(links) or disorder(links)
 
 
 DAMAGES = {
@@ -101,7 +106,7 @@ def test_every_checkpoint_names_the_one_before_it_by_hash(tmp_path: Path) -> Non
     assert links[2]["sha256"] == sha256_file(folder / "checkpoint-3" / "manifest.json")
     assert links[2]["adapter_sha256"] == sha256_file(folder / "checkpoint-3" / ADAPTER)
     assert [link["tokens"] for link in links] == [100, 200, 300]
-    assert chain_fault(links) is None
+    assert fault(links) is None
 
 
 def test_the_links_past_a_resume_stay_in_the_chain_and_are_marked(tmp_path: Path) -> None:
@@ -114,7 +119,7 @@ def test_the_links_past_a_resume_stay_in_the_chain_and_are_marked(tmp_path: Path
     links = chain(tmp_path)
     assert [(link["step"], link["superseded"]) for link in links] == [(1, False), (2, False), (3, True), (5, False)]
     assert links[3]["previous"] == links[1]["sha256"]
-    assert chain_fault(links) is None
+    assert fault(links) is None
 
 
 def test_when_every_checkpoint_is_damaged_the_chain_begins_anew(tmp_path: Path) -> None:
@@ -146,7 +151,9 @@ def test_a_half_written_last_line_of_the_chain_is_left_out_and_its_link_written_
     folder = sealed(tmp_path, 1, 2, 3)
     before, path = chain(tmp_path), tmp_path / CHAIN
     path.write_bytes(path.read_bytes()[:-20])
-    assert chain(tmp_path) == marked([{k: v for k, v in link.items() if k != "superseded"} for link in before[:2]])
+    assert marked(read_links(tmp_path)) == marked(
+        [{k: v for k, v in link.items() if k != "superseded"} for link in before[:2]]
+    )
 
     assert newest_checkpoint(folder) == folder / "checkpoint-3"
     assert chain(tmp_path) == before
@@ -168,7 +175,7 @@ def test_a_damaged_chain_is_named_and_stops_no_training(
     path.write_bytes(b"\n".join(lines) + b"\n")
     damaged = path.read_bytes()
     with pytest.raises(DataError, match=f"chain.jsonl is damaged: line {min(lost) + 1} is no link"):
-        chain(stage)
+        read_links(stage)
     capsys.readouterr()
 
     assert newest_checkpoint(folder) == folder / "checkpoint-5"
@@ -180,9 +187,28 @@ def test_a_damaged_chain_is_named_and_stops_no_training(
     reached = max(lost - whole, default=-1) + 2  # the first step that the chain still leads back to
     links = chain(stage)
     assert [link["step"] for link in links if not link["superseded"]] == list(range(reached, 6))
-    assert (chain_fault(links) is None) == (lost <= whole)
+    assert (fault(links) is None) == (lost <= whole)
     sealed(stage, 6)
     assert chain(stage)[-1]["previous"] == chain(stage)[-2]["sha256"]
+
+
+def test_a_chain_damaged_while_a_stage_trains_is_mended_by_the_next_checkpoint_and_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sealed(tmp_path, 1, 2)
+    before = chain(tmp_path)
+    for step in (3, 4):
+        with (tmp_path / CHAIN).open("ab") as file:
+            file.write(b"nonsense\n")
+        sealed(tmp_path, step)
+        assert "chain.jsonl is damaged" in capsys.readouterr().err
+    (tmp_path / CHAIN).write_bytes(b"all of it\n")
+
+    links = chain(tmp_path)
+
+    assert len(before) == 2
+    assert [link["step"] for link in links] == [3, 4], "those of the checkpoints that are kept"
+    assert len(list(tmp_path.glob(f"damaged-*-{CHAIN}"))) == 3
 
 
 def test_a_second_damage_of_the_chain_keeps_the_first_ones_copy(tmp_path: Path) -> None:
@@ -192,7 +218,7 @@ def test_a_second_damage_of_the_chain_keeps_the_first_ones_copy(tmp_path: Path) 
         newest_checkpoint(folder)
 
     assert [(tmp_path / f"damaged-{number}-{CHAIN}").read_bytes() for number in (1, 2)] == [b"one\n", b"two\n"]
-    assert chain_fault(chain(tmp_path)) is None
+    assert fault(chain(tmp_path)) is None
 
 
 def test_the_same_steps_written_again_after_damage_give_one_path(tmp_path: Path) -> None:
@@ -207,15 +233,15 @@ def test_the_same_steps_written_again_after_damage_give_one_path(tmp_path: Path)
     links = chain(tmp_path)
     assert [link["step"] for link in links] == [1, 2, 3, 1, 2, 3]
     assert [link["superseded"] for link in links] == [True, True, True, False, False, False]
-    assert chain_fault(links) is None
+    assert fault(links) is None
 
 
 def test_a_link_that_was_changed_breaks_the_chain(tmp_path: Path) -> None:
     sealed(tmp_path, 1, 2, 3)
     links = chain(tmp_path)
-    assert chain_fault([links[0], links[2]]) is not None, "a link is missing"
-    assert chain_fault([links[0], links[1] | {"sha256": "0" * 64}, links[2]]) is not None
-    assert chain_fault([links[0], links[1] | {"tokens": 5000}, links[2]]) is not None
+    assert fault([links[0], links[2]]) is not None, "a link is missing"
+    assert fault([links[0], links[1] | {"sha256": "0" * 64}, links[2]]) is not None
+    assert fault([links[0], links[1] | {"tokens": 5000}, links[2]]) is not None
 
 
 @given(st.lists(st.integers(min_value=0, max_value=5), min_size=1, max_size=12))
@@ -235,7 +261,7 @@ def test_after_any_resumes_one_path_leads_from_the_last_link_to_the_start(resume
     found = marked(links)
 
     assert [i for i, link in enumerate(found) if not link["superseded"]] == path
-    assert chain_fault(found) is None
+    assert fault(found) is None
 
 
 def test_a_kill_while_an_old_checkpoint_is_removed_leaves_nothing_of_it_for_verify(tmp_path: Path) -> None:

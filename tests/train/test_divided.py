@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import MistralConfig
 
 from jobs.common.errors import ConfigError, StoppedError
 from jobs.common.fitting import fit_to
@@ -17,10 +18,12 @@ from jobs.common.memory import GIB, Load, peak_bytes
 from jobs.common.model_shape import KNOWN
 from jobs.common.stage import RunContext, StagePlan, open_stage
 from jobs.train import execution, launch, start
+from jobs.train.beside import heaviest_load
 from jobs.train.device import Device
 from jobs.train.divided import REQUIRED, require_divisible
 from jobs.train.engine.pack import PairIds
 from jobs.train.execution import Execution
+from jobs.train.keeper import Keeper
 from jobs.train.student import Student, load_model
 from tests.train import test_together
 from tests.train.builders import make_context
@@ -104,6 +107,34 @@ def test_layers_of_divided_weights_are_not_compiled_however_long_the_run(
         assert execution.choose_execution(stage, stage.context.recipe.sft, MISTRAL, card, rows).compiled
 
 
+def test_plan_and_figures_count_the_same_part_of_the_weights(tmp_path: Path, divided: pytest.MonkeyPatch) -> None:
+    planned: list[Load] = []
+
+    def fit(load: Load, *_: Any) -> tuple[int, bool]:
+        planned.append(load)
+        return 2048, False
+
+    rows = SimpleNamespace(longest=1024, tokens=2000, rows=[None] * 2)
+    divided.setattr(execution, "memory_bytes", lambda _: 79 * GIB)
+    divided.setattr(execution, "fit_to", fit)
+    card = Device("cuda", "NVIDIA A10")
+    with open_stage(make_context(tmp_path), StagePlan("sft", {}, (), "cpu")) as stage:
+        assert stage is not None
+        settings = stage.context.recipe.sft.model_copy(update={"micro_batch_tokens": "auto"})
+        chosen = execution.choose_execution(stage, settings, MISTRAL, card, rows)
+        trainer = SimpleNamespace(
+            steps=SimpleNamespace(sizes=[1024, 1024], scored=512),
+            keeper=Keeper(stage, chosen, heaviest=1024),
+            model=SimpleNamespace(config=MistralConfig(), peft_config={"default": SimpleNamespace(r=16)}),
+        )
+        ran = heaviest_load(trainer, card)
+        divided.setenv("ACCELERATE_USE_FSDP", "false")
+
+        assert (planned[0].divided, ran.divided) == (2, 2)
+        assert heaviest_load(trainer, card).divided == 1
+        assert ran.scored_share == 0.25
+
+
 def test_a_gpu_that_holds_its_weights_whole_is_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
 
@@ -124,7 +155,7 @@ def test_four_bit_weights_are_refused_once_before_the_stage_opens(tiny_run: Call
 def test_the_weights_to_be_divided_are_read_into_the_memory_of_the_machine(
     students: Callable[[str], Path], divided: pytest.MonkeyPatch
 ) -> None:
-    student = Student(students("chatml"), "tiny", "1", "chatml")
+    student = Student(students("chatml"), "tiny", "1", "chatml", "again")
 
     model = load_model(student, "none", Device("cuda", "a card that is too small"), "bf16", "sdpa")
 
@@ -159,8 +190,10 @@ def test_a_process_with_fewer_pairs_takes_part_in_every_pass_and_all_stop_togeth
     assert passes == [*pairs(1), *[start.NOTHING] * 3]
 
     passes.clear()
+    stopped = asked_of(1)
     with pytest.raises(StoppedError, match="is kept"):
-        list(asked_of(1)._compute([]))
+        list(stopped._compute([]))
+    assert stopped.watch.flag.asked, "in the process that got no signal, too"
     assert passes == [start.NOTHING]
 
 

@@ -16,11 +16,10 @@ from jobs.common.jsonl import read_json, sha256_file
 from jobs.common.stage import RunContext
 from jobs.train import dpo, sft
 from tests.train.stopped import adapter_sha256, copy_run
-from tests.train.test_together import ROOT, after_steps, assert_same_training, finish, losses, start
+from tests.train.test_together import ON_CPU, ROOT, assert_same_training, finish, losses, start, start_and_rest
 
 Runs = Callable[..., RunContext]
 FSDP = ROOT / "recipes" / "accelerate" / "fsdp.yaml"
-ON_CPU = Path(__file__).with_name("divided_on_cpu")
 
 
 @pytest.fixture
@@ -67,8 +66,7 @@ def test_divided_weights_train_as_whole_ones_do_and_resume_to_the_bit(tiny_run: 
         assert found["trainable_parameters"] == whole["trainable_parameters"]
         assert held_out(found) == pytest.approx(held_out(whole), abs=1e-5)
 
-    process = start(stopped, "dpo", FSDP)
-    after_steps(stopped, "dpo", 2, process)
+    process = start_and_rest(stopped, "dpo", FSDP)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 75, said

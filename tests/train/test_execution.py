@@ -15,9 +15,10 @@ from jobs.common.errors import ConfigError
 from jobs.common.memory import GIB
 from jobs.common.model_shape import KNOWN
 from jobs.common.stage import OpenStage, StagePlan, open_stage
-from jobs.train import execution
+from jobs.train import execution, room
 from jobs.train.device import Device
-from jobs.train.execution import choose_execution, memory_bytes
+from jobs.train.execution import choose_execution
+from jobs.train.room import memory_bytes
 from tests.train.builders import make_context
 
 SMOL = KNOWN["HuggingFaceTB/SmolLM2-1.7B-Instruct"]
@@ -129,14 +130,14 @@ def test_the_memory_of_a_container_is_its_limit_less_what_it_uses(
 ) -> None:
     (tmp_path / "memory.max").write_text("3000\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(execution, "CGROUP", tmp_path)
+    monkeypatch.setattr(room, "CGROUP", tmp_path)
     assert memory_bytes("cpu") == 2000
     (tmp_path / "memory.stat").write_text("anon 300\nfile 700\ninactive_file 600\nactive_file 100\n")
     assert memory_bytes("cpu") == 2600, "files read lately make room when it is needed"
 
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  5 kB\n")
-    monkeypatch.setattr(execution, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
     assert memory_bytes("cpu") == 5 * 1024
 
 

@@ -39,12 +39,12 @@ def test_the_gguf_dequantises_to_the_exported_weights_and_llama_cpp_answers_as_t
 
     folder, file = (context.folder / "export" / name for name in ("model", "model.gguf"))
     assert "model.gguf" in read_json(context.folder / "export" / "manifest.json")["outputs"]
-    dequantize._write(file, tmp_path / "back")
+    dequantize._write(file, tmp_path / "back", "again")
     ours, back = load_file(folder / "model.safetensors"), load_file(tmp_path / "back" / "model.safetensors")
     assert ours.keys() == back.keys()
     assert all(ours[name].equal(back[name]) for name in ours)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    with serve(file, Slots(1, 256)) as served:
+    with serve(file, Slots(1, 256), "again") as served:
         url = served.urls[0].removesuffix("/v1")
         for text in TEXTS:
             said = ask(url, "tokenize", content=text)["tokens"]
@@ -101,7 +101,7 @@ def test_it_is_refused_before_any_weight_is_loaded(
     context = trained_run(tmp_path / "runs", students("chatml"), export={"gguf": True})
     folder = copied(students("chatml"), tmp_path)
     write_json(folder / "config.json", read_json(folder / "config.json") | {"mlp_bias": True})
-    monkeypatch.setattr(export, "find_student", lambda *_: Student(folder, "s", "r", "chatml"))
+    monkeypatch.setattr(export, "find_student", lambda *_: Student(folder, "s", "r", "chatml", "again"))
     monkeypatch.setattr(export, "load_speaker", None)
     with pytest.raises(ConfigError, match="cannot be written as GGUF here"):
         export.run(context)

@@ -58,6 +58,16 @@ def test_a_file_that_is_no_configuration_is_refused_in_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_is_shown_once_and_nothing_is_started(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], option: str
+) -> None:
+    monkeypatch.setattr(launch, "_start", pytest.fail)
+
+    assert launch.main([str(DDP), "sft", option]) == 0
+    assert capfd.readouterr().out.count("Usage: cai sft [OPTIONS]") == 1
+
+
 def test_the_port_is_held_before_any_process_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     met: list[int] = []
 

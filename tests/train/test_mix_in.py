@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from jobs.train import examples, mix_in
 from jobs.train.examples import Row
 from jobs.train.fitted import Fitted, fit
 from jobs.train.mix_in import MixIns, mixed_rows
+from jobs.train.student import Student, load_tokenizer
 from tests.train.builders import make_context, red_team
 
 STUDENT = FetchedStudent(kind="folder", path="x", name="x")
@@ -255,6 +257,7 @@ def test_a_mix_in_row_near_a_held_out_prompt_is_dropped_with_the_prompt_it_is_ne
     assert refused.detail.startswith("its prompt is held_out in prompts.jsonl (near duplicate of ubuntu-")
 
 
+TOOL, SYSTEM = {"role": "tool", "content": "T"}, {"role": "system", "content": "S"}
 SILENT = {"role": "assistant", "content": " "}
 GOOD = {"sft": {"messages": MESSAGES}, "dpo": {"chosen": MESSAGES, "rejected": REJECTED}}
 
@@ -266,6 +269,13 @@ GOOD = {"sft": {"messages": MESSAGES}, "dpo": {"chosen": MESSAGES, "rejected": R
         ("sft", {"messages": [USER, SILENT, *MESSAGES]}, "empty_answer"),
         ("sft", {"messages": [USER]}, "no_answer"),
         ("dpo", {"chosen": MESSAGES, "rejected": MESSAGES}, "same_answer"),
+        ("sft", {"messages": [USER, ANSWER, ANSWER, *MESSAGES]}, "odd_turns"),
+        ("sft", {"messages": [*MESSAGES, TOOL, ANSWER]}, "odd_turns"),
+        ("sft", {"messages": [TOOL, *MESSAGES]}, "odd_turns"),
+        ("sft", {"messages": [*MESSAGES, SYSTEM, ANSWER]}, "odd_turns"),
+        ("sft", {"messages": [SYSTEM, ANSWER]}, "odd_turns"),
+        ("dpo", {"prompt": [USER, TOOL, USER], "chosen": "A", "rejected": "B"}, "odd_turns"),
+        ("dpo", {"prompt": MESSAGES, "chosen": "A", "rejected": "B"}, "odd_turns"),
     ],
 )
 def test_rows_that_teach_nothing_are_dropped_by_reason(
@@ -277,6 +287,29 @@ def test_rows_that_teach_nothing_are_dropped_by_reason(
 
     assert [it.id for it in found.rows] == ["mix_in:d:2"]
     assert [(it.id, it.drop_reason) for it in found.dropped] == [("mix_in:d:1", reason)]
+
+
+@pytest.mark.parametrize("template", ["chatml", "mistral", "zephyr"])
+@pytest.mark.parametrize(
+    "turns",
+    [[SYSTEM, *MESSAGES], [*MESSAGES, SYSTEM, *MESSAGES], [USER, *MESSAGES], [ANSWER, *MESSAGES, USER, ANSWER]],
+    ids=["a system's turn", "a later one", "a user twice", "an answer first"],
+)
+def test_turns_that_every_template_has_stay_and_so_does_the_end_of_each_answer(
+    students: Any, tmp_path: Path, template: str, turns: list[dict[str, str]]
+) -> None:
+    folder = students("chatml" if template == "chatml" else "mistral")
+    tokenizer = load_tokenizer(Student(folder, "tiny", "1", template, "again"))
+    mix_ins = source(jsonl(tmp_path / "mix.jsonl", [{"messages": turns}]), "sft", Ledger([]))
+
+    (row,) = mixed_rows(mix_ins, 1, tokenizer).rows
+
+    whole = tokenizer.apply_chat_template(
+        row.prompt + row.answers["completion"], return_dict=True, return_assistant_tokens_mask=True
+    )
+    pieces = sum(now > before for before, now in pairwise([0, *whole["assistant_masks"]]))
+    assert pieces == turns.count(ANSWER)
+    assert len(row.asked("completion")) == turns[1:].count(ANSWER)
 
 
 def conversation(turns: int) -> Row:

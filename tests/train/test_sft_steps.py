@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ import torch
 from jobs.common.errors import ConfigError, DataError, StoppedError
 from jobs.common.jsonl import read_json
 from jobs.common.stage import RunContext
-from jobs.train import adapters, sft
+from jobs.train import adapters, sft, verify, watch
 from jobs.train.device import choose_device, libraries
 from jobs.train.keeper import Keeper
 from jobs.train.loop import Loop
@@ -224,7 +225,7 @@ def test_out_of_memory_halves_the_passes_and_does_the_step_again(
 
     said = capsys.readouterr().err
     assert said.count("out of memory in a forward pass of") == 1
-    execution = read_json(context.folder / "sft" / "execution.json")
+    execution = read_json(context.folder / "sft" / "checkpoints" / "checkpoint-4" / "execution.json")
     assert 64 <= execution["micro_batch_tokens"] <= 128
     assert execution["asked"]["micro_batch_tokens"] == 256
     assert read_json(context.folder / "sft" / "manifest.json")["measures"]["execution"]["micro_batch_tokens"] <= 128
@@ -238,7 +239,10 @@ def kill(*_: object, **__: object) -> None:
     raise BuiltError
 
 
-@pytest.mark.parametrize("stop", ["in the step that is done again", "after it", "before it is saved"])
+STOPS = ["in the step that is done again", "after it", "before it is saved", "while it is saved", "while it is sealed"]
+
+
+@pytest.mark.parametrize("stop", STOPS)
 def test_a_resume_after_memory_ran_out_takes_the_passes_that_were_being_taken(
     tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, stop: str
 ) -> None:
@@ -253,6 +257,10 @@ def test_a_resume_after_memory_ran_out_takes_the_passes_that_were_being_taken(
         redone.append(self.capacity)
         if stop == "before it is saved":
             patch.setattr(Watch, "on_step_end", kill)
+        elif stop == "while it is saved":
+            patch.setattr(Keeper, "settle", kill)
+        elif stop == "while it is sealed":
+            patch.setattr(watch, "seal_checkpoint", kill)
         else:
             stop_after(patch, 1 if stop == "in the step that is done again" else 4)
 
@@ -269,6 +277,42 @@ def test_a_resume_after_memory_ran_out_takes_the_passes_that_were_being_taken(
     assert log(stopped) == log(undisturbed)
 
 
+def test_verify_takes_the_passes_of_the_checkpoint_it_starts_from(
+    tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lora = {"rank": 4, "alpha": 8, "dropout": 0.2}
+    context = tiny_run(sft={"max_length": 128, "max_steps": 6, "micro_batch_tokens": 256, "lora": lora})
+    out_of_memory_above(monkeypatch, 128, from_step=5)
+    sft.run(context)
+    capsys.readouterr()
+
+    verify.run(context, "sft")
+
+    said = capsys.readouterr()
+    assert "trained again from checkpoint-2" in said.out
+    assert said.err.count("out of memory in a forward pass of") == 1
+    begun, ended = (
+        read_json(context.folder / "sft" / "checkpoints" / f"checkpoint-{step}" / "execution.json") for step in (2, 6)
+    )
+    assert begun["micro_batch_tokens"] == 256 > ended["micro_batch_tokens"]
+
+
+def test_checkpoints_without_an_execution_go_on_with_the_one_the_stage_began_with(
+    tiny_run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = tiny_run(sft={"max_steps": 4, "save_minutes": 1e-9})
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "settle", lambda *_: None)
+        stop_after(patch, 5)
+        with pytest.raises(StoppedError):
+            sft.run(context)
+    path = context.folder / "sft" / "execution.json"
+    assert list((context.folder / "sft" / "checkpoints").glob("checkpoint-*"))
+    path.write_text(json.dumps(read_json(path) | {"micro_batch_tokens": 333}))
+
+    assert built_trainer(context, monkeypatch).keeper.capacity == 333
+
+
 def test_a_single_row_that_does_not_fit_turns_checkpointing_on_and_then_gives_up(
     tiny_run: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,7 +322,8 @@ def test_a_single_row_that_does_not_fit_turns_checkpointing_on_and_then_gives_up
         out_of_memory_above(patch, 90, without_checkpointing=True)
         sft.run(context)
     assert "going on with gradient checkpointing" in capsys.readouterr().err
-    assert read_json(context.folder / "sft" / "execution.json")["gradient_checkpointing"] is True
+    measured = read_json(context.folder / "sft" / "manifest.json")["measures"]
+    assert measured["execution"]["gradient_checkpointing"] is True
 
     out_of_memory_above(monkeypatch, 90)
     with pytest.raises(
@@ -388,10 +433,14 @@ def test_a_resume_reads_the_execution_back_and_a_named_one_takes_its_place(
     assert (begun["gradient_checkpointing"], begun["precision"]) == (False, "fp32")
     path.write_text(json.dumps(begun | {"micro_batch_tokens": 333}))
 
-    trainer = built_trainer(context, monkeypatch)
-    assert trainer.keeper.capacity == 333
+    def capacity(run: RunContext) -> int:
+        return int(built_trainer(run, monkeypatch).keeper.capacity)
 
-    assert built_trainer(changed(context, micro_batch_tokens=512), monkeypatch).keeper.capacity == 512
+    assert capacity(context) == begun["micro_batch_tokens"], "the checkpoint's"
+    assert capacity(changed(context, micro_batch_tokens=512)) == 512
+    shutil.rmtree(context.folder / "sft" / "checkpoints")
+    path.write_text(json.dumps(begun | {"micro_batch_tokens": 333}))
+    assert capacity(context) == 333, "a start from the beginning"
     path.write_text("{}")
     with pytest.raises(DataError, match=r"execution.json is damaged .* Run: cai sft --run r --redo"):
         sft.run(context)

@@ -19,7 +19,7 @@ from jobs.common.fetched import FetchedFile, load_fetched
 from jobs.common.jsonl import read_json, read_records, sha256_file, write_json
 from jobs.common.records import Dropped
 from jobs.common.stage import RunContext
-from jobs.train import adapters, dpo, respond, sft
+from jobs.train import adapters, dpo, respond, setup, sft
 from jobs.train.stepping import Stepping
 from tests.train.builders import finish_fetch, finish_generate, make_context, small_generate
 
@@ -57,6 +57,33 @@ def test_a_second_run_says_already_finished_without_importing_torch_and_another_
     assert (context.folder / "sft" / "manifest.json").stat().st_mtime_ns == stamp
     with pytest.raises(ConfigError, match=r"sft.learning_rate was 0.0002, now 0.001"):
         sft.run(with_settings(context, "sft", learning_rate=1e-3))
+
+
+MIXED = {"mix_in": [{"dataset": "d", "weight": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("section", "sections", "counted"),
+    [
+        ("sft", {}, False),
+        ("sft", {"sft": {"lora": {"dropout": 0.1}}}, True),
+        ("sft", {"sft": MIXED}, True),
+        ("sft", {"dpo": MIXED}, False),
+        ("dpo", {}, False),
+        ("dpo", {"sft": {"lora": {"dropout": 0.1}}}, False),  # dpo trains without dropout
+        ("dpo", {"dpo": MIXED}, True),
+    ],
+)
+def test_a_stage_of_other_mix_in_rows_or_dropout_masks_is_another_and_a_plain_one_stays_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, sections: dict[str, Any], counted: bool
+) -> None:
+    context = make_context(tmp_path, **sections)
+    now = setup.ingredients(context, section)
+    monkeypatch.setattr(setup, "MIX_IN_AND_DROPOUT", setup.MIX_IN_AND_DROPOUT + 1)
+
+    assert (setup.ingredients(context, section) != now) == counted
+    plain = {section, "student", "seed", "chat_template_sha256"}
+    assert now.keys() - plain == ({"mix_in_and_dropout_version"} if counted else set())
 
 
 def test_dpo_refuses_a_policy_that_trl_rounded_to_bf16(tiny_run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_chatml_renders_what_the_embedded_model_was_trained_on(students: Student
     from transformers.integrations.gguf import read_gguf_metadata
 
     own = read_gguf_metadata(str(embedded_gguf()))[0]["tokenizer.chat_template"]
-    tokenizer = load_tokenizer(Student(students("chatml"), "tiny", "1", "chatml"))
+    tokenizer = load_tokenizer(Student(students("chatml"), "tiny", "1", "chatml", "again"))
 
     for messages in CONVERSATIONS:
         ours, theirs = (
@@ -60,7 +60,7 @@ def test_chatml_renders_what_the_embedded_model_was_trained_on(students: Student
 
 def test_mistral_opens_once_with_bos_and_ends_every_answer(students: Students) -> None:
     # Mistral's v2 and v3 tokenizers (the recipe's v0.3) put no space before [/INST]; v1 did.
-    tokenizer = load_tokenizer(Student(students("mistral"), "tiny", "1", "mistral"))
+    tokenizer = load_tokenizer(Student(students("mistral"), "tiny", "1", "mistral", "again"))
 
     shown = [tokenizer.apply_chat_template(it, tokenize=False, add_generation_prompt=True) for it in CONVERSATIONS]
 
@@ -73,12 +73,12 @@ def test_mistral_opens_once_with_bos_and_ends_every_answer(students: Students) -
 
 @pytest.mark.parametrize(("template", "pad"), [("chatml", "<|endoftext|>"), ("mistral", "<unk>")])
 def test_padding_is_moved_off_the_end_of_turn(students: Students, template: str, pad: str) -> None:
-    assert load_tokenizer(Student(students(template), "tiny", "1", template)).pad_token == pad
+    assert load_tokenizer(Student(students(template), "tiny", "1", template, "again")).pad_token == pad
 
 
 def test_a_template_the_tokenizer_has_no_tokens_for_stops(students: Students) -> None:
     with pytest.raises(ConfigError, match=r"chatml needs <\|im_start\|>.*Set student.chat_template=mistral"):
-        load_tokenizer(Student(students("mistral"), "tiny", "1", "chatml"))
+        load_tokenizer(Student(students("mistral"), "tiny", "1", "chatml", "again"))
 
 
 def test_a_tokenizer_with_nothing_to_pad_with_stops(students: Students, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_tokenizer_with_nothing_to_pad_with_stops(students: Students, tmp_path
     path.write_text(json.dumps(config | {"unk_token": "</s>"}))
 
     with pytest.raises(ConfigError, match="no token for padding"):
-        load_tokenizer(Student(folder, "tiny", "1", "mistral"))
+        load_tokenizer(Student(folder, "tiny", "1", "mistral", "again"))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_damaged_weights_stop(students: Students, tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"damaged!" * 20)
 
     with libraries("sft", "r"), pytest.raises(DataError, match="cannot be loaded"):
-        load_model(Student(folder, "tiny", "1", "chatml"), "none", Device("cpu", "cpu"), "fp32", "sdpa")
+        load_model(Student(folder, "tiny", "1", "chatml", "again"), "none", Device("cpu", "cpu"), "fp32", "sdpa")
 
 
 def write_gguf(path: Path, student: Path, architecture: str = "llama") -> None:

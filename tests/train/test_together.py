@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -27,14 +27,19 @@ DDP = ROOT / "recipes" / "accelerate" / "ddp.yaml"
 DROPOUT = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
 
 
-def start(context: RunContext, stage: str, config: Path = DDP) -> subprocess.Popen[str]:
+ON_CPU = Path(__file__).with_name("divided_on_cpu")
+
+
+def start(
+    context: RunContext, stage: str, config: Path = DDP, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     recipe = context.runs / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(context.recipe.model_dump(mode="json")))
     where = ["--recipe", str(recipe), "--run", context.run, "--runs", str(context.runs)]
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.train.launch", str(config), stage, *where],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -47,13 +52,17 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def after_steps(context: RunContext, stage: str, steps: int, process: subprocess.Popen[str]) -> None:
-    """Wait until a stage has written down so many steps."""
+def start_and_rest(context: RunContext, stage: str, config: Path = DDP) -> subprocess.Popen[str]:
+    """Start a stage and wait until step 2 is written down; its processes go no further before SIGTERM."""
+    environment = {"REST_AFTER_STEP": "2", "PYTHONPATH": f"{ON_CPU}{os.pathsep}{ROOT}"}
+    process = start(context, stage, config, environment)
     log = context.folder / stage / "log.jsonl"
     deadline = time.monotonic() + 120
-    while not (log.exists() and len(log.read_bytes().splitlines()) >= steps) and time.monotonic() < deadline:
+    while not (log.exists() and any(entry.get("step") == 2 for entry in read_log(log))):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "step 2 was not reached"
         time.sleep(0.02)
-        assert process.poll() is None, process.stderr and process.stderr.read()
+    return process
 
 
 def losses(context: RunContext, stage: str) -> list[float]:
@@ -87,8 +96,7 @@ def test_two_processes_give_the_losses_and_adapters_of_one(tiny_run: Runs) -> No
 
 def test_sigterm_to_the_launcher_stops_both_processes_and_the_same_command_goes_on(tiny_run: Runs) -> None:
     context = tiny_run(sft={"max_steps": 40, **DROPOUT})
-    process = start(context, "sft")
-    after_steps(context, "sft", 2, process)
+    process = start_and_rest(context, "sft")
     children = _children(process.pid)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[1]

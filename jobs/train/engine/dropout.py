@@ -49,14 +49,15 @@ class RowDropout(torch.nn.Dropout):
         """Shapes: (1, T, in), the rows end to end; what stands after the last row is padding."""
         if not self.training or self.p == 0.0:
             return input
-        kept, begin = torch.ones_like(input), 0
+        dropped, begin = torch.zeros_like(input, dtype=torch.bool), 0
         for row, length in self.masks.rows:
             drawn = torch.rand(
                 length, input.shape[-1], generator=self._generator(row, input.device), device=input.device
             )
-            kept[0, begin : begin + length] = drawn >= self.p
+            dropped[0, begin : begin + length] = drawn < self.p
             begin += length
-        return input * kept / (1 - self.p) if self.p < 1 else input * 0
+        kept = input.masked_fill(dropped, 0.0)  # its backward pass needs a byte for each value
+        return kept / (1 - self.p) if self.p < 1 else kept
 
     def _generator(self, row: int, device: Any) -> torch.Generator:
         name = f"{self.masks.seed}:{self.masks.step}:{row}:{self.layer}"

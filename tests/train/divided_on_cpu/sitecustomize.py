@@ -1,12 +1,13 @@
-"""Lets accelerate divide weights among processes on the CPU, as it does on GPUs: put this folder in PYTHONPATH.
+"""For a stage's processes under the launcher: put this folder in PYTHONPATH. Python imports this module when it starts.
 
-Python imports this module when it starts. Accelerate reads FSDP's settings only where it found GPUs; everything after
-that decision is its own code.
+Accelerate divides weights on the CPU as it does on GPUs: it reads FSDP's settings only where it found GPUs; everything
+after that decision is its own code. With REST_AFTER_STEP, every process waits after that step until SIGTERM has come.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 if os.environ.get("ACCELERATE_USE_FSDP") == "true":
@@ -22,3 +23,15 @@ if os.environ.get("ACCELERATE_USE_FSDP") == "true":
             PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
     AcceleratorState.__init__ = divide_on_cpu
+
+if "REST_AFTER_STEP" in os.environ and "RANK" in os.environ:  # not in the launcher
+    from jobs.train.watch import Watch
+
+    written = Watch.on_log
+
+    def rest(watch: Any, args: Any, state: Any, control: Any, **given: Any) -> None:
+        written(watch, args, state, control, **given)
+        while state.global_step == int(os.environ["REST_AFTER_STEP"]) and not watch.flag.asked:
+            time.sleep(0.02)
+
+    Watch.on_log = rest  # type: ignore[method-assign,assignment]

@@ -114,3 +114,25 @@ def test_the_share_that_was_asked_for_is_dropped_and_the_rest_scaled(share: floa
     if share < 1:
         assert not torch.equal(found[0], found[1]), "layers differ"
         assert not torch.equal(found[0][0, :200], found[0][0, 200:]), "rows differ"
+
+
+def test_the_backward_pass_keeps_a_byte_for_each_value_and_the_values_of_a_product() -> None:
+    masks = RowMasks(seed=1)
+    masks.begin(3, [(0, 5), (1, 6)])
+    dropout, values = RowDropout(0.25, 2, masks), torch.randn(1, 12, 8, requires_grad=True)
+    kept: list[Any] = []
+
+    def keep(saved: Any) -> Any:
+        kept.append(saved)
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        found = dropout(values)
+    drawn = torch.cat([torch.rand(rows, 8, generator=dropout._generator(i, "cpu")) for i, rows in ((0, 5), (1, 6))])
+    product = torch.cat([(drawn >= 0.25).float(), torch.ones(1, 8)])[None] / 0.75
+
+    found.sum().backward()
+
+    assert {saved.dtype for saved in kept if saved.numel() > 1} == {torch.bool}
+    torch.testing.assert_close(found, values * product)
+    torch.testing.assert_close(values.grad, product)
