@@ -27,7 +27,7 @@ from benchmarks.table import machine
 from jobs.common.embedded_gguf import find_embedded_gguf
 from jobs.common.errors import StoppedError
 from jobs.common.jsonl import read_json
-from jobs.train.chain import chain_fault
+from jobs.train.chain import disorder, loss
 from jobs.train.checkpoints import CHECKPOINTS, chain, kept_checkpoints, step_of
 from tests.train.builders import finish_fetch, finish_generate, make_context, small_generate
 
@@ -132,7 +132,7 @@ def _compare(attempts: Attempts, run: str, found: Survived) -> None:
     folder = attempts.context.runs / run / attempts.stage
     found.adapters.append(attempts.adapter(run))
     links = chain(folder)
-    if fault := chain_fault(links):
+    if fault := loss(links) or disorder(links):
         found.faults.append(f"{run}: {fault}")
     if "Traceback" in attempts.said(run):
         found.faults.append(f"{run}: a traceback was printed: {attempts.said(run)}")

