@@ -17,6 +17,7 @@ import aiohttp
 from benchmarks.children import run_child
 from benchmarks.drive import Drive
 from benchmarks.measures import Bench, Case, Measure
+from jobs.common.embedded_gguf import find_embedded_gguf
 from jobs.common.generate_settings import TeacherSettings
 from jobs.generate.breaker import Run
 from jobs.generate.chat import chat_body
@@ -25,7 +26,7 @@ from jobs.generate.endpoint import Endpoint
 from jobs.generate.engine import open_engine
 from jobs.generate.journal import open_journal
 from jobs.generate.requests import ChatRequest, Sampling, Turn
-from jobs.prepare.embedded_weights import EMBEDDED_NAME, find_embedded_gguf
+from jobs.prepare.embedded_weights import EMBEDDED_NAME
 
 MAX_TOKENS = 64
 REQUESTS = 32
