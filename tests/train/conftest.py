@@ -42,7 +42,8 @@ def students(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def get(template: str) -> Path:
         if template not in built:
-            built[template] = _build(template, tmp_path_factory.mktemp("students") / f"tiny-{template}")
+            folder = tmp_path_factory.mktemp("students") / f"tiny-{template}"
+            built[template] = save_student(folder, _tokenizer(template), template)
         return built[template]
 
     return get
@@ -83,13 +84,13 @@ def tiny_run(tmp_path: Path, students: Callable[[str], Path]) -> Callable[..., R
     return make
 
 
-def _build(template: str, folder: Path) -> Path:
+def save_student(folder: Path, tokenizer: Any, template: str = "chatml") -> Path:
+    """A tiny random student with this tokenizer; returns its folder."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-        tokenizer = _tokenizer(template)
         config_class, model_class = {
             "chatml": (LlamaConfig, LlamaForCausalLM),
             "mistral": (MistralConfig, MistralForCausalLM),

@@ -21,36 +21,21 @@ from jobs.train.examples import Row, encode, pair_rows, said, sft_rows
 from jobs.train.fitted import fit
 from jobs.train.student import Student, load_tokenizer
 from tests.train.builders import finish_fetch, finish_generate, make_context, pair, sft_example, small_generate
-from tests.train.conftest import TINY
+from tests.train.conftest import TINY, save_student
 
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random student with SmolLM2's tokenizer, read from the embedded GGUF."""
-    folder = tmp_path_factory.mktemp("students") / "tiny-smollm2"
+    from transformers import PreTrainedTokenizerFast
+
+    from jobs.common.embedded_gguf import find_embedded_gguf
+
+    gguf = find_embedded_gguf()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-        from jobs.common.embedded_gguf import find_embedded_gguf
-
-        gguf = find_embedded_gguf()
         tokenizer = PreTrainedTokenizerFast.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return folder
+    return save_student(tmp_path_factory.mktemp("students") / "tiny-smollm2", tokenizer)
 
 
 @pytest.fixture(scope="module")
